@@ -1,0 +1,147 @@
+"""The virtual CPU with tasks on it: registers, FPU state, thread pointer, and CPU time."""
+
+from __future__ import annotations
+
+import struct
+import time
+from array import array
+from typing import TYPE_CHECKING
+
+from prong.cell.core.cpu import initial_fpu
+from prong.cell.cpu.boot import MSRS, user_sregs
+from prong.cell.memory.phys import Physical
+from prong.kvm import abi
+from prong.kvm.device import Kvm
+
+if TYPE_CHECKING:
+    from prong.cell.process import Process
+    from prong.cell.task.task import Task
+
+SIGALRM_BIT = 1 << 13
+REGS_AT = abi.RUN_REGS // 8
+REGS_END = REGS_AT + abi.REGS_COUNT
+DIRTY_AT = abi.RUN_DIRTY_REGS // 8
+ALL_DIRTY = abi.SYNC_REGS | abi.SYNC_SREGS
+_FS_BASE, _GS_BASE = 72, 96
+
+
+class Cpu:
+    """A VM with one vCPU over ``phys``, belonging to this process.
+
+    Attributes:
+        run: the ``struct kvm_run`` bytes; ``words``: the same as 64-bit words, registers at REGS_AT.
+        sregs: what is loaded with ALL_DIRTY to return to the program; holds the thread pointer of the loaded task.
+        loaded: the task whose registers and FPU are on the CPU.
+        xsave_size: bytes of FPU state.
+    """
+
+    def __init__(self, kvm: Kvm, phys: Physical, process: Process) -> None:
+        self.process = process
+        self.vm = kvm.create_vm()
+        self.vm.map_memory(0, 0, phys.size, phys.address)
+        self.vcpu = self.vm.create_vcpu()
+        self.fd = self.vcpu.fd
+        self.run = memoryview(self.vcpu.run)
+        self.words = self.run.cast("Q")
+        self.sregs = user_sregs(self.vcpu.get_sregs())
+        self.vcpu.set_sregs(self.sregs)
+        xcr0 = kvm.leaf(0xD)[0] & 0xE7
+        if xcr0:
+            self.vcpu.set_xcr0(xcr0)
+        self.xfeatures = xcr0 or 3
+        self.vcpu.set_msrs(MSRS)
+        self.vcpu.set_signal_mask(~SIGALRM_BIT & 0xFFFFFFFFFFFFFFFF)
+        self.words[abi.RUN_VALID_REGS // 8] = abi.SYNC_REGS
+        self.xsave_size = kvm.leaf(0xD)[1] or 576
+        self._pad = bytes(abi.XSAVE_SIZE - self.xsave_size)
+        self.loaded: Task | None = None
+        self._fs = self._gs = 0
+        self._since = time.thread_time_ns()
+
+    # -- tasks on and off -----------------------------------------------------------------------------------------------
+
+    def load(self, task: Task) -> None:
+        """Make ``task`` the one whose FPU state and thread pointers are on the CPU (its general registers stay in it)."""
+        if self.loaded is not task:
+            self.unload()
+            if task.xsave is not None:
+                self.vcpu.set_xsave(task.xsave + self._pad)
+                task.xsave = None
+            self.loaded = task
+        self.load_bases(task)
+
+    def load_bases(self, task: Task) -> None:
+        """Take over the task's FS and GS bases for the next entry."""
+        if task.fs_base != self._fs:
+            self._fs = task.fs_base
+            struct.pack_into("<Q", self.sregs, _FS_BASE, self._fs)
+        if task.gs_base != self._gs:
+            self._gs = task.gs_base
+            struct.pack_into("<Q", self.sregs, _GS_BASE, self._gs)
+
+    def unload(self) -> None:
+        """Save the loaded task's FPU state into it; nobody is loaded afterwards. Its CPU time is booked."""
+        if self.loaded is not None:
+            self.book()
+            self.loaded.xsave = self.vcpu.get_xsave()[: self.xsave_size]
+            self.loaded = None
+
+    def put_regs(self, regs: list[int]) -> None:
+        """Load all 18 registers and the program's segments for the next entry."""
+        self.words[REGS_AT:REGS_END] = array("Q", regs)
+        self.enter_user()
+
+    def enter_user(self) -> None:
+        """Mark registers and segments to be loaded at the next KVM_RUN."""
+        self.run[abi.RUN_SREGS : abi.RUN_SREGS + abi.SREGS_SIZE] = self.sregs
+        self.words[DIRTY_AT] = ALL_DIRTY
+
+    def get_regs(self) -> list[int]:
+        """The 18 registers as of the last exit."""
+        return self.words[REGS_AT:REGS_END].tolist()
+
+    def fault_address(self) -> int:
+        """CR2."""
+        (cr2,) = struct.unpack_from("<Q", self.vcpu.get_sregs(), 232)
+        return int(cr2)
+
+    # -- what handlers may ask (core.cpu.CpuState) ------------------------------------------------------------------------
+
+    def fpu_get(self, task: Task) -> bytes:
+        """The task's FPU state, XSAVE standard format, ``xsave_size`` bytes."""
+        if task is self.loaded:
+            return self.vcpu.get_xsave()[: self.xsave_size]
+        return initial_fpu(self.xsave_size) if task.xsave is None else task.xsave
+
+    def fpu_set(self, task: Task, data: bytes) -> None:
+        """Replace the task's FPU state; ``data`` must satisfy the XRSTOR rules (OSError otherwise)."""
+        if task is self.loaded:
+            self.vcpu.set_xsave(data + self._pad)
+        else:
+            task.xsave = data
+
+    def cpu_time(self, task: Task | None) -> int:
+        """CPU time in ns of one task, or (None) of the process, the running slice included."""
+        running = time.thread_time_ns() - self._since if self.loaded is not None else 0
+        if task is None:
+            return self.process.cpu_ns + running
+        return task.cpu_ns + (running if task is self.loaded else 0)
+
+    def book(self) -> None:
+        """Book the CPU time since the last booking to the process and the loaded task."""
+        now = time.thread_time_ns()
+        spent, self._since = now - self._since, now
+        if self.loaded is not None:
+            self.loaded.cpu_ns += spent
+            self.process.cpu_ns += spent
+
+    def skip_time(self) -> None:
+        """Forget time spent outside the program (idle, host work)."""
+        self._since = time.thread_time_ns()
+
+    def close(self) -> None:
+        """Destroy the VM."""
+        self.words.release()
+        self.run.release()
+        self.vcpu.close()
+        self.vm.close()

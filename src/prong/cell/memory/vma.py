@@ -1,0 +1,177 @@
+"""The program's mappings as an ordered list of ranges."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator
+
+from prong.cell.core.file import File
+from prong.cell.core.saved import saved
+from prong.cell.memory.layout import MIN_ADDRESS, MMAP_TOP, PAGE, TASK_SIZE
+
+PROT_NONE, PROT_READ, PROT_WRITE, PROT_EXEC = 0, 1, 2, 4
+
+
+@saved("vma")
+class Vma:
+    """One mapping: [start, end) in bytes, protection, and what is behind it.
+
+    ``file`` is None for anonymous memory; else page ``start`` shows the file at byte ``offset``. ``shared`` mappings of
+    files use the file's own frames. ``step`` is how many pages the next fault populates (it grows while faults follow each
+    other). ``name`` is a label for people (``[stack]``, ``[heap]``); ``stack`` marks the main stack.
+    """
+
+    __slots__ = ("end", "file", "name", "offset", "prot", "shared", "start", "step")
+
+    def __init__(
+        self,
+        start: int,
+        end: int,
+        prot: int,
+        *,
+        file: File | None = None,
+        offset: int = 0,
+        shared: bool = False,
+        name: str = "",
+    ) -> None:
+        self.start = start
+        self.end = end
+        self.prot = prot
+        self.file = file
+        self.offset = offset
+        self.shared = shared
+        self.name = name
+        self.step = 16
+
+    def clone(self, start: int, end: int) -> Vma:
+        """The same mapping restricted to [start, end)."""
+        part = Vma(start, end, self.prot, file=self.file, shared=self.shared, name=self.name)
+        part.offset = self.offset + (start - self.start) if self.file is not None else 0
+        return part
+
+    def joins(self, other: Vma) -> bool:
+        """Whether ``other``, starting where this ends, is the same kind of anonymous memory."""
+        return (
+            self.end == other.start
+            and self.file is None
+            and other.file is None
+            and self.prot == other.prot
+            and self.shared == other.shared
+            and self.name == other.name
+        )
+
+
+@saved("vmas")
+class VmaList:
+    """Non-overlapping mappings in address order. Files behind mappings are kept open by a reference each."""
+
+    def __init__(self) -> None:
+        self.starts: list[int] = []
+        self.items: list[Vma] = []
+        self.total = 0
+        """Mapped bytes, reservations included."""
+
+    def __iter__(self) -> Iterator[Vma]:
+        return iter(self.items)
+
+    def find(self, address: int) -> Vma | None:
+        """The mapping that contains ``address``."""
+        at = bisect.bisect_right(self.starts, address) - 1
+        if at < 0:
+            return None
+        vma = self.items[at]
+        return vma if address < vma.end else None
+
+    def overlapping(self, start: int, end: int) -> list[Vma]:
+        """Mappings that share a byte with [start, end), in order."""
+        at = max(bisect.bisect_right(self.starts, start) - 1, 0)
+        out: list[Vma] = []
+        for vma in self.items[at:]:
+            if vma.start >= end:
+                break
+            if vma.end > start:
+                out.append(vma)
+        return out
+
+    def covers(self, start: int, end: int) -> bool:
+        """Whether every byte of [start, end) is mapped."""
+        at = start
+        for vma in self.overlapping(start, end):
+            if vma.start > at:
+                return False
+            at = vma.end
+        return at >= end
+
+    def insert(self, vma: Vma) -> Vma:
+        """Add a mapping to a free range, joining anonymous neighbours; returns the mapping that now holds it."""
+        self.total += vma.end - vma.start
+        if vma.file is not None:
+            vma.file.refs += 1
+        at = bisect.bisect_left(self.starts, vma.start)
+        if at > 0 and self.items[at - 1].joins(vma):
+            left = self.items[at - 1]
+            left.end = vma.end
+            vma = left
+            at -= 1
+        else:
+            self.starts.insert(at, vma.start)
+            self.items.insert(at, vma)
+        if at + 1 < len(self.items) and vma.joins(self.items[at + 1]):
+            vma.end = self.items[at + 1].end
+            del self.items[at + 1], self.starts[at + 1]
+        return vma
+
+    def remove(self, vma: Vma) -> None:
+        """Take a whole mapping out, dropping its reference to the file."""
+        at = bisect.bisect_left(self.starts, vma.start)
+        del self.items[at], self.starts[at]
+        self.total -= vma.end - vma.start
+        if vma.file is not None:
+            vma.file.refs -= 1
+            if vma.file.refs == 0:
+                vma.file.release()
+
+    def isolate(self, start: int, end: int) -> list[Vma]:
+        """Split mappings at ``start`` and ``end`` and return those inside, in order."""
+        for edge in (start, end):
+            vma = self.find(edge)
+            if vma is not None and vma.start < edge:
+                self._split(vma, edge)
+        return self.overlapping(start, end)
+
+    def _split(self, vma: Vma, edge: int) -> None:
+        right = vma.clone(edge, vma.end)
+        vma.end = edge
+        at = bisect.bisect_left(self.starts, edge)
+        self.starts.insert(at, edge)
+        self.items.insert(at, right)
+        if right.file is not None:
+            right.file.refs += 1
+
+    def rejoin(self, start: int, end: int) -> None:
+        """Join anonymous neighbours in and around [start, end) that have become alike."""
+        at = max(bisect.bisect_left(self.starts, start) - 1, 0)
+        while at + 1 < len(self.items) and self.items[at].start <= end:
+            left, right = self.items[at], self.items[at + 1]
+            if left.joins(right):
+                left.end = right.end
+                del self.items[at + 1], self.starts[at + 1]
+            else:
+                at += 1
+
+    def gap(self, size: int, *, low: int = MIN_ADDRESS, high: int = MMAP_TOP) -> int | None:
+        """The highest free range of ``size`` bytes below ``high`` (mmap's top-down order), or None."""
+        top = high
+        for vma in reversed(self.items):
+            if vma.start >= top:
+                continue
+            if vma.end <= top and top - max(vma.end, low) >= size:
+                return top - size
+            top = min(top, vma.start)
+            if top - low < size:
+                return None
+        return top - size if top - size >= low else None
+
+    def free(self, start: int, end: int) -> bool:
+        """Whether [start, end) is inside the program's half and unmapped."""
+        return start >= MIN_ADDRESS and end <= TASK_SIZE and start % PAGE == 0 and not self.overlapping(start, end)

@@ -1,0 +1,70 @@
+"""KVM's ioctl numbers, capability numbers, exit reasons and the offsets inside ``struct kvm_run`` (uapi/linux/kvm.h)."""
+
+from __future__ import annotations
+
+API_VERSION = 12
+
+# System and VM ioctls
+KVM_GET_API_VERSION = 0xAE00
+KVM_CREATE_VM = 0xAE01
+KVM_CHECK_EXTENSION = 0xAE03
+KVM_GET_VCPU_MMAP_SIZE = 0xAE04
+KVM_GET_SUPPORTED_CPUID = 0xC008AE05
+KVM_CREATE_VCPU = 0xAE41
+KVM_SET_USER_MEMORY_REGION = 0x4020AE46
+
+# vCPU ioctls
+KVM_RUN = 0xAE80
+KVM_GET_REGS = 0x8090AE81
+KVM_SET_REGS = 0x4090AE82
+KVM_GET_SREGS = 0x8138AE83
+KVM_SET_SREGS = 0x4138AE84
+KVM_SET_MSRS = 0x4008AE89
+KVM_SET_SIGNAL_MASK = 0x4004AE8B
+KVM_SET_CPUID2 = 0x4008AE90
+KVM_GET_XSAVE = 0x9000AEA4
+KVM_SET_XSAVE = 0x5000AEA5
+KVM_GET_XCRS = 0x8188AEA6
+KVM_SET_XCRS = 0x4188AEA7
+
+ALL = tuple(value for name, value in list(globals().items()) if name.startswith("KVM_"))
+"""Every ioctl prong uses: the allow-list of the jail's system-call filter."""
+
+# Capabilities
+CAP_SYNC_REGS = 74
+CAP_IMMEDIATE_EXIT = 136
+CAP_XSAVE2 = 208
+
+# Exit reasons
+EXIT_UNKNOWN = 0
+EXIT_EXCEPTION = 1
+EXIT_IO = 2
+EXIT_HLT = 5
+EXIT_MMIO = 6
+EXIT_SHUTDOWN = 8
+EXIT_FAIL_ENTRY = 9
+EXIT_INTR = 10
+EXIT_INTERNAL_ERROR = 17
+EXIT_MEMORY_FAULT = 39
+
+# struct kvm_run
+RUN_IMMEDIATE_EXIT = 1
+RUN_EXIT_REASON = 8
+RUN_IO_PORT = 34
+RUN_VALID_REGS = 288
+RUN_DIRTY_REGS = 296
+RUN_REGS = 304
+RUN_SREGS = RUN_REGS + 144
+
+SYNC_REGS = 1
+SYNC_SREGS = 2
+
+SREGS_SIZE = 312
+REGS_COUNT = 18
+XSAVE_SIZE = 4096
+
+# MSRs
+MSR_STAR, MSR_LSTAR, MSR_SFMASK = 0xC0000081, 0xC0000082, 0xC0000084
+
+# Indices into struct kvm_regs
+RAX, RBX, RCX, RDX, RSI, RDI, RSP, RBP, R8, R9, R10, R11, R12, R13, R14, R15, RIP, RFLAGS = range(18)
