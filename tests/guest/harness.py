@@ -17,20 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from prong.cell.results import Execution
-from prong.cell.runtime_protocol import (
+from prong.cell.runtime_messages import (
     Complete,
     Contexts,
     Fork,
-    FrameDecoder,
+    ForkFacts,
     GuestMessage,
     InterruptIgnored,
     Ping,
     Ready,
     Refused,
     Run,
-    WarmFailed,
-    encode,
 )
+from prong.cell.runtime_protocol import FrameDecoder, encode
 from prong.cell.runtime_run import RunCollector
 from prong.guest import messages as m
 from prong.guest.pack import write_runtime
@@ -75,7 +74,7 @@ class GuestProcess:
     # -- streams -------------------------------------------------------------------------------------------------------
 
     def pump(self, timeout: float) -> bool:
-        """Take in what arrives within the timeout; False when nothing did."""
+        """Take in what arrives within the timeout; False when nothing did. Raises EOFError when the runtime ended."""
         assert self.process.stdout is not None and self.process.stderr is not None
         sources = {self.sock.fileno(): 0, self.process.stdout.fileno(): 1, self.process.stderr.fileno(): 2}
         ready, _, _ = select.select(list(sources), [], [], timeout)
@@ -117,7 +116,7 @@ class GuestProcess:
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
-    def start(self, code: str | None, **fields: Any) -> RunCollector:
+    def start(self, code: str | None, **fields: Any) -> RunCollector:  # noqa: ANN401  # the fields of the request
         """Send a run request."""
         self.output = {1: bytearray(), 2: bytearray()}
         request = Run(id=self.next_id(), code=code, **fields)
@@ -139,17 +138,17 @@ class GuestProcess:
         collector.output(2, bytes(self.output[2]))
         return collector.execution()
 
-    def run(self, code: str | None, **fields: Any) -> Execution:
+    def run(self, code: str | None, **fields: Any) -> Execution:  # noqa: ANN401  # the fields of the request
         """Run code to its end."""
         return self.finish(self.start(code, **fields))
 
-    def script(self, code: str, **fields: Any) -> Execution:
+    def script(self, code: str, **fields: Any) -> Execution:  # noqa: ANN401  # the fields of the request
         """Run a program to its end."""
         return self.run(code, mode=m.MODE_SCRIPT, **fields)
 
-    def fork(self, **fields: Any) -> GuestMessage:
+    def fork(self, **fields: Any) -> GuestMessage:  # noqa: ANN401  # the fields of the request
         """Send a fork request and wait for the answer."""
-        self.send(Fork(id=self.next_id(), seed=fields.pop("seed", SEED), **fields))
+        self.send(Fork(id=self.next_id(), facts=ForkFacts(seed=fields.pop("seed", SEED), **fields)))
         return self.wait_message()
 
     def interrupt(self) -> None:
@@ -203,6 +202,3 @@ def high_descriptor() -> int:
     """A descriptor number near the limit, standing for one that user code cannot close."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return min(soft, 60_000) - 1
-
-
-__all__ = ["HANG", "SEED", "GuestProcess", "WarmFailed", "guest", "high_descriptor"]

@@ -73,8 +73,9 @@ def test_another_suite_comes_from_the_same_mirror(etc: Path) -> None:
     assert "bookworm" not in text
 
 
-def test_without_any_debian_archive_debians_own_mirror_is_used(etc: Path) -> None:
-    assert "URIs: http://deb.debian.org/debian\nSuites: bookworm\n" in debian_sources("bookworm", etc)
+def test_without_any_debian_archive_the_choice_is_mmdebstraps(etc: Path) -> None:
+    (etc / "sources.list.d/vendor.sources").write_text(VENDOR)
+    assert debian_sources("bookworm", etc) == ""
 
 
 def test_host_suite(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from prong.cell.jail import libc
 from prong.cell.jail.sysno import Sys
 
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """What there is to attack, as it was before the jail closed.
@@ -52,8 +53,11 @@ _attacks: dict[str, Attack] = {}
 
 def attack(function: Attack) -> Attack:
     """Registers an attack under its name."""
-    _attacks[function.__name__] = function  # type: ignore[attr-defined]
+    _attacks[function.__name__] = function
     return function
+
+
+NAMES = _attacks.keys()
 
 
 def find(name: str) -> Attack:
@@ -65,7 +69,7 @@ def _open(path: str, flags: int, mode: int = 0o600) -> None:
     os.close(os.open(path, flags, mode))
 
 
-# --- files ---------------------------------------------------------------------------------------------------------
+# --- files ---
 
 
 @attack
@@ -85,20 +89,13 @@ def open_host_file_by_symlink(target: Target) -> None:
 
 
 @attack
-def open_host_file_by_old_cwd(target: Target) -> None:
-    fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
-    _open(f"{'../' * 40}{target.secret.lstrip('/')}", os.O_RDONLY)
-    os.close(fd)
-
-
-@attack
 def open_proc(target: Target) -> None:
     _open("/proc/1/status", os.O_RDONLY)
 
 
 @attack
-def open_dev_kvm(target: Target) -> None:
-    _open("/dev/kvm" if not target.image else "/dev/null", os.O_RDONLY)
+def open_host_device(target: Target) -> None:
+    _open("/dev/null", os.O_RDONLY)
 
 
 @attack
@@ -153,7 +150,7 @@ def open_by_handle(target: Target) -> None:
     os.close(libc.syscall(Sys.OPEN_BY_HANDLE_AT, directory, handle, os.O_RDONLY))
 
 
-# --- network -------------------------------------------------------------------------------------------------------
+# --- network ---
 
 
 @attack
@@ -212,7 +209,7 @@ def pidfd_of_peer(target: Target) -> None:
     libc.syscall(Sys.GETSOCKOPT, target.stream, 1, 77, value, length)
 
 
-# --- other processes -------------------------------------------------------------------------------------------------
+# --- other processes ---
 
 
 @attack
@@ -310,7 +307,7 @@ def compare_with_sibling(target: Target) -> None:
     libc.syscall(Sys.KCMP, os.getpid(), target.victim, 1, 0, 0)
 
 
-# --- namespaces, mounts ----------------------------------------------------------------------------------------------
+# --- namespaces, mounts ---
 
 
 @attack
@@ -382,9 +379,17 @@ def clone_into_pid_namespace(target: Target) -> None:
 
 
 @attack
-def clone_sharing_memory(target: Target) -> None:
-    """CLONE_VM | CLONE_VFORK: as a vfork. A thread would need a stack of its own to come back from here alive."""
-    _clone(0x4000 | 0x100 | 17)
+def clone_sharing_descriptors(target: Target) -> None:
+    """CLONE_FILES: a step towards a thread."""
+    _clone(0x400 | 17)
+
+
+@attack
+def clone_as_sibling(target: Target) -> None:
+    """CLONE_PARENT: a child that is not one's own, and that nobody waits for."""
+    pid = libc.syscall(Sys.CLONE, 0x8000 | 17, 0, 0, 0, 0)
+    if pid == 0:
+        os._exit(0)
 
 
 @attack
@@ -396,7 +401,7 @@ def clone3_plain(target: Target) -> None:
     os.waitpid(pid, 0)
 
 
-# --- programs and memory -----------------------------------------------------------------------------------------------
+# --- programs and memory ---
 
 
 @attack
@@ -406,8 +411,10 @@ def execute_program_of_image(target: Target) -> None:
 
 @attack
 def execute_memfd(target: Target) -> None:
+    with open(target.image + "/true", "rb") as file:
+        program = file.read()
     fd = os.memfd_create("program")
-    os.write(fd, b"#!/bin/true\n")
+    os.write(fd, program)
     os.execve(fd, ["true"], {})
 
 
@@ -471,7 +478,7 @@ def call_as_x32(target: Target) -> None:
     libc.syscall(0x4000_0000 | 39)
 
 
-# --- more kernel ---------------------------------------------------------------------------------------------------------
+# --- more kernel ---
 
 
 @attack
@@ -525,7 +532,7 @@ def modify_ldt(target: Target) -> None:
     libc.syscall(Sys.MODIFY_LDT, 0, ctypes.create_string_buffer(16), 16)
 
 
-# --- more privilege ------------------------------------------------------------------------------------------------------
+# --- more privilege ---
 
 
 @attack
@@ -541,8 +548,10 @@ def all_capabilities(target: Target) -> None:
 
 @attack
 def raise_limit(target: Target) -> None:
+    """The raw call: Python would turn the refusal into another exception."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard + 1))
+    wanted = ctypes.create_string_buffer(struct.pack("<QQ", hard, hard + 1), 16)
+    libc.syscall(Sys.PRLIMIT64, 0, resource.RLIMIT_NOFILE, wanted, None)
 
 
 @attack
@@ -568,3 +577,22 @@ def settle_clock(target: Target) -> None:
 @attack
 def mknod_device(target: Target) -> None:
     libc.syscall(Sys.MKNOD, b"/open/device", 0o020666, 0x0103)
+
+
+@attack
+def fork_bomb(target: Target) -> None:
+    """Forks until it is stopped, or 200 times; whoever is stopped that early was stopped by a limit."""
+    reading, writing = os.pipe()
+    children = []
+    try:
+        for _ in range(200):
+            pid = os.fork()
+            if pid == 0:
+                os.close(writing)
+                os.read(reading, 1)
+                os._exit(0)
+            children.append(pid)
+    finally:
+        os.close(writing)
+        for pid in children:
+            os.waitpid(pid, 0)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prong.cell.jail.bpf import MAX_INSTRUCTIONS, RETURN, Assembler, Instruction
@@ -16,6 +16,7 @@ def test_a_branch_goes_both_ways() -> None:
     assert [bpf_machine.run(program, nr) for nr in (6, 7, 8)] == [0, 1, 0]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000), st.integers(0, 1000), st.booleans())
 def test_targets_at_any_distance_are_reached(first: int, second: int, unrelated_is_return: bool) -> None:
     """Whatever lies between: far returns are copied, far code is reached over a stepping stone."""

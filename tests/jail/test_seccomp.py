@@ -36,13 +36,13 @@ def test_the_filter_is_one_the_kernel_takes() -> None:
 
 
 @given(nr=st.one_of(st.integers(0, 500), st.integers(0, 2**32 - 1), st.sampled_from(list(Sys)).map(int)), args=ARGS)
-@settings(max_examples=2000)
+@settings(max_examples=2000, deadline=None)
 def test_the_filter_decides_as_the_policy_says(nr: int, args: tuple[int, ...]) -> None:
     assert bpf_machine.run(PROGRAM, nr, args) == POLICY.decide(nr, args).value
 
 
 @given(args=ARGS, index=st.integers(0, len(POLICY.rules) - 1), data=st.data())
-@settings(max_examples=1000)
+@settings(max_examples=1000, deadline=None)
 def test_every_rule_is_decided_alike_when_its_conditions_hold(
     args: tuple[int, ...], index: int, data: st.DataObject
 ) -> None:
@@ -72,7 +72,7 @@ def policies(draw: st.DrawFn) -> Policy:
 
 
 @given(policy=policies(), nr=st.integers(0, 45), args=st.tuples(*[st.integers(0, 2**34)] * 6))
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 def test_any_policy_compiles_to_what_it_says(policy: Policy, nr: int, args: tuple[int, ...]) -> None:
     program = policy.compile()
     bpf_machine.check(program)

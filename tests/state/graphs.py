@@ -99,6 +99,11 @@ class Host:
         self.view = memoryview(b"again")
 
 
+@saved("test.empty")
+class Empty:
+    """Has no attributes at all."""
+
+
 class Unsaved:
     """Not registered."""
 
@@ -164,7 +169,8 @@ def _hashable(value: object) -> bool:
     return True
 
 
-def _fill(kind: str, node: Any, values: list[Any], keys: list[Any], nodes: list[Any]) -> None:
+def _fill(kind: str, shell: object, values: list[Any], keys: list[Any], nodes: list[Any]) -> None:
+    node: Any = shell
     match kind:
         case "list" | "deque":
             node.extend(values)
@@ -207,7 +213,8 @@ def same(left: object, right: object) -> bool:
     return True
 
 
-def _parts(value: Any) -> list[Any]:
+def _parts(node: object) -> list[Any]:
+    value: Any = node
     if isinstance(value, bytearray):
         return [bytes(value)]
     if isinstance(value, deque):
@@ -218,7 +225,7 @@ def _parts(value: Any) -> list[Any]:
         return [*value, *value.values()]
     if isinstance(value, (set, frozenset)):
         # Elements without an order of their own are told apart by what they look like; enough for these tests.
-        return [len(value), *sorted((repr(_plain(v)) for v in value))]
+        return [len(value), *sorted(repr(_plain(v)) for v in value)]
     slots = [s for c in type(value).__mro__ for s in getattr(c, "__slots__", ()) if hasattr(value, s)]
     names = sorted({*slots, *getattr(value, "__dict__", {})})
     return [*names, *(getattr(value, name) for name in names)]

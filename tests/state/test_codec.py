@@ -14,7 +14,21 @@ from prong.cell.state.codec import check, decode, encode
 from prong.cell.state.layout import MAX_BIG_INTS
 from prong.cell.state.schema import schema_of
 from prong.errors import Corrupt, LimitExceeded
-from tests.state.graphs import Box, Color, Flags, Host, Level, Pair, Point, Slim, Unsaved, UnsavedBox, Wide, graphs, same
+from tests.state.graphs import (
+    Box,
+    Color,
+    Flags,
+    Host,
+    Level,
+    Pair,
+    Point,
+    Slim,
+    Unsaved,
+    UnsavedBox,
+    Wide,
+    graphs,
+    same,
+)
 
 
 def again(box: Box) -> Box:
@@ -54,7 +68,20 @@ def test_too_many_huge_integers_are_refused() -> None:
 
 
 def test_types_are_kept() -> None:
-    values = [True, 1, 1.0, "s", b"s", bytearray(b"s"), Level.LOW, Color.RED, Flags.A | Flags.B, "\udc80", None, float("inf")]
+    values = [
+        True,
+        1,
+        1.0,
+        "s",
+        b"s",
+        bytearray(b"s"),
+        Level.LOW,
+        Color.RED,
+        Flags.A | Flags.B,
+        "\udc80",
+        None,
+        float("inf"),
+    ]
     got = again(Box(values)).a
     assert isinstance(got, list)
     assert [type(v) for v in got] == [type(v) for v in values]

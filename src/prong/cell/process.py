@@ -49,15 +49,17 @@ class Process:
 
     ``argv``/``environ``/``exe`` are as at start (for /proc/self). ``exit_status`` is None while it runs, else a wait
     status as in wait(2): code << 8, or the number of the killing signal. ``generation`` counts forks of the cell.
-    ``rlimits`` maps every RLIMIT number to (soft, hard); NOFILE's soft value is ``FdTable.limit``. ``cpu_ns`` is the CPU time
-    of all threads, ``started_ns`` the cell monotonic time of the start. ``sched`` keeps the (policy, priority) that threads
-    asked for, by thread id.
+    ``rlimits`` maps every RLIMIT number to (soft, hard); NOFILE's soft value is ``FdTable.limit``. ``cpu_ns`` is the
+    CPU time of all threads, ``started_ns`` the cell monotonic time of the start. ``sched`` keeps the (policy, priority)
+    that threads asked for, by thread id.
     """
 
     def __init__(self, argv: list[bytes], environ: list[bytes], exe: bytes) -> None:
         self.argv = argv
         self.environ = environ
         self.exe = exe
+        self.auxv = b""
+        """The auxiliary vector as it is on the initial stack (for /proc/self/auxv)."""
         self.hostname = b"cell"
         self.domainname = b"(none)"
         self.machine_id = b"0" * 32

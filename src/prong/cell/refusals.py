@@ -9,7 +9,7 @@ from prong.cell.core.errors import SysErr
 from prong.cell.core.saved import saved
 
 ADVICE = {
-    "process": "a cell is one process and cannot start another; use a machine (kind=\"machine\") for programs that do",
+    "process": 'a cell is one process and cannot start another; use a machine (kind="machine") for programs that do',
     "network": "a cell has no network beyond its own loopback; use a machine with a gateway policy",
     "privilege": "a cell has no kernel to configure; use a machine",
 }

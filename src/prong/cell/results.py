@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 
 from prong.errors import Json
 from prong.guest import messages as m
@@ -18,7 +17,6 @@ _TEXT_FIELDS: tuple[tuple[str, str], ...] = (
     ("png", m.PNG_MIME),
     ("latex", m.LATEX_MIME),
 )
-_EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +43,8 @@ class Result:
     latex: str | None = None
     json: Json = None
     data: Json = None
-    extra: Mapping[str, str] = _EMPTY
-    omitted: Mapping[str, str] = _EMPTY
+    extra: Mapping[str, str] = field(default_factory=dict)
+    omitted: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, Json] = field(default_factory=dict)
     is_main: bool = False
 
@@ -150,6 +148,32 @@ class ErrorInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitHit:
+    """A limit of the call that was reached: its name (wall, cpu, output, memory, overlay, threads) and value."""
+
+    name: str
+    allowed: float
+
+    def to_json(self) -> dict[str, Json]:
+        """Both."""
+        return {"name": self.name, "allowed": self.allowed}
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Something a cell refuses by design was tried: kind, system call, detail, and what to use instead."""
+
+    kind: str
+    call: str
+    detail: str
+    advice: str
+
+    def to_json(self) -> dict[str, Json]:
+        """All four."""
+        return {"kind": self.kind, "call": self.call, "detail": self.detail, "advice": self.advice}
+
+
+@dataclass(frozen=True, slots=True)
 class Execution:
     """One finished run.
 
@@ -160,6 +184,9 @@ class Execution:
         exit_code: 0 to 255, as a shell would see it.
         execution_count: the context's count; 0 for a program without a context.
         duration: seconds from request to end, measured outside.
+        limit: the limit that was hit, or None.
+        ended: how the whole sandbox ended during this run (exit, signal, fault, out of memory), or None: it goes on.
+        refused: calls that a cell refuses by design, tried during this run.
     """
 
     stdout: str
@@ -169,6 +196,9 @@ class Execution:
     exit_code: int
     execution_count: int
     duration: float = 0.0
+    limit: LimitHit | None = None
+    ended: str | None = None
+    refused: tuple[Refused, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -199,6 +229,9 @@ class Execution:
             "exit_code": self.exit_code,
             "execution_count": self.execution_count,
             "duration": self.duration,
+            "limit": None if self.limit is None else self.limit.to_json(),
+            "ended": self.ended,
+            "refused": [item.to_json() for item in self.refused],
         }
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Json]:

@@ -18,6 +18,7 @@ from .interrupts import Interrupts, guard
 from .tracebacks import describe, format_error, trim
 
 _sys = vars(sys)  # user code may have deleted any of its names
+_OWN_TO_A_PROGRAM = ("stdin", "stdout", "stderr", "argv", "excepthook")
 EXIT_CANNOT_OPEN = 2
 EXIT_FLUSH_FAILED = 120
 
@@ -99,7 +100,8 @@ class Program:
         Args:
             prepare: called first, under the guard.
         """
-        saved_streams, saved_path = streams.Saved(), list(_sys.get("path") or [""])
+        saved = {name: _sys.get(name) for name in _OWN_TO_A_PROGRAM}
+        saved_path = list(_sys.get("path") or [""])
         callbacks = ExitCallbacks()
         _, failure = guard(lambda: self._execute(prepare))
         self._conclude(failure)
@@ -111,8 +113,7 @@ class Program:
             self.exit_code = EXIT_FLUSH_FAILED
             self.error = self.error or describe(failure)
         callbacks.restore()
-        saved_streams.restore()
-        _sys["path"] = saved_path
+        _sys.update(saved, path=saved_path)
 
     def _execute(self, prepare: Callable[[], None]) -> None:
         self._interrupts.checkpoint()

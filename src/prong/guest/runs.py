@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import sys
+import types
 from collections.abc import Coroutine, Mapping
 from inspect import CO_COROUTINE
 from typing import Any
@@ -87,8 +88,10 @@ class Runner:
         self.last_id = request["id"]
         self._run_id = None
         finished = self._event(request, m.FINISHED, exit_code=exit_code, execution_count=count)
-        self._channel.post(finished)
+        self._channel.queue(finished)
+        # Idle before the host can know of it: an interrupt it then sends for its next run must not be dropped as late.
         self._interrupts.idle()
+        self._channel.flush()
 
     def restore_interpreter(self) -> None:
         """Take back what user code may have set that would reach into the runtime's own work."""
@@ -133,14 +136,11 @@ class Runner:
         statements, expression, context.future_flags = sources.compile_cell(code, filename, context.future_flags)
         namespace = context.namespace
         namespace["__builtins__"] = builtins  # else exec would lend it the runtime's private ones
-        pending = eval(statements, namespace)
-        if statements.co_flags & CO_COROUTINE:
-            _run_to_end(context, pending)
-        if expression is None:
-            return
-        value = eval(expression, namespace)
-        if expression.co_flags & CO_COROUTINE:
-            value = _run_to_end(context, value)
+        if (statements.co_flags | (expression.co_flags if expression else 0)) & CO_COROUTINE:
+            value = _run_to_end(context, _evaluate_awaiting(statements, expression, namespace))
+        else:
+            eval(statements, namespace)
+            value = None if expression is None else eval(expression, namespace)
         if value is not None:
             context.remember(value)
             self._channel.queue(self._event(request, m.RESULT, bundle=self._render_result(value)))
@@ -186,6 +186,19 @@ class Runner:
                 self.display(figure)
             finally:
                 figures.close(figure)
+
+
+async def _evaluate_awaiting(
+    statements: types.CodeType, expression: types.CodeType | None, namespace: dict[str, Any]
+) -> object:
+    """A cell with an await anywhere: all of it runs inside the running loop."""
+    pending = eval(statements, namespace)
+    if statements.co_flags & CO_COROUTINE:
+        await pending
+    if expression is None:
+        return None
+    value = eval(expression, namespace)
+    return await value if expression.co_flags & CO_COROUTINE else value
 
 
 def _run_to_end(context: Context, coroutine: Coroutine[object, None, object]) -> object:

@@ -141,7 +141,9 @@ def loaded_packages() -> list[str]:
     """The top-level modules imported so far that are not the standard library's."""
     standard: frozenset[str] = getattr(sys, "stdlib_module_names", frozenset())  # Python 3.10
     names = {name.partition(".")[0] for name in sys.modules}
-    return sorted(name for name in names - standard - {"prong", "sitecustomize", "usercustomize"} if not name.startswith("_"))
+    return sorted(
+        name for name in names - standard - {"prong", "sitecustomize", "usercustomize"} if not name.startswith("_")
+    )
 
 
 def forked(identifier: int | None, failure: BaseException | None) -> dict[str, Any]:

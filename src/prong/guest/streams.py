@@ -53,15 +53,3 @@ def flush() -> None:
     for stream in (getattr(sys, "stdout", None), getattr(sys, "stderr", None)):
         if stream is not None and _is_usable(stream):
             cast("IO[str]", stream).flush()
-
-
-class Saved:
-    """The standard streams before a program runs, to give the next one its own start."""
-
-    def __init__(self) -> None:
-        self._streams = [(name, getattr(sys, name, None)) for name, *_ in _TABLE]
-
-    def restore(self) -> None:
-        """Put them back; :func:`mend` deals with those closed meanwhile."""
-        for name, stream in self._streams:
-            setattr(sys, name, stream)

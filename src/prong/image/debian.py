@@ -89,7 +89,7 @@ def bootstrap(
         spec: what to install.
         mode: from :func:`choose_mode`.
         suite: the Debian suite.
-        sources: deb822 text of the archives to install from.
+        sources: deb822 text of the archives to install from; empty for mmdebstrap's own choice.
         output: the tar to write; its directory also takes a file beside it.
         runner: runs and logs mmdebstrap.
         progress: told what mmdebstrap says.
@@ -97,15 +97,18 @@ def bootstrap(
     Raises:
         BuildFailed: mmdebstrap failed.
     """
-    source_file = output.with_suffix(".sources")
-    source_file.write_text(sources)
-    source_file.chmod(0o644)
     argv = [*_mmdebstrap(mode), "--variant=apt"]
     if spec.packages:
         argv.append(f"--include={','.join(spec.packages)}")
     argv += [f"--aptopt={line}" for line in host_apt_options()]
+    argv += [suite, str(output)]
+    if sources:
+        source_file = output.with_suffix(".sources")
+        source_file.write_text(sources)
+        source_file.chmod(0o644)
+        argv.append(str(source_file))
     runner.run(
-        [*argv, suite, str(output), str(source_file)],
+        argv,
         on_line=_Bootstrap(progress).line,
         what=f"building the Debian root of {spec.name!r}",
     )

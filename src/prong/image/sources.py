@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEFAULT_SUITE = "bookworm"
-DEFAULT_MIRROR = "http://deb.debian.org/debian"
 _ETC_APT = Path("/etc/apt")
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _ONE_LINE = re.compile(r"deb\s+(?:\[(?P<options>[^\]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s*(?P<components>.*)")
@@ -52,14 +51,14 @@ def debian_sources(suite: str, etc_apt: Path = _ETC_APT) -> str:
     """The deb822 text a build of ``suite`` installs from.
 
     The host's Debian archives for that suite where it has any (with its updates and security suites); otherwise the
-    mirror the host uses for its own suite; otherwise Debian's.
+    mirror the host uses for its own suite. On a host with no Debian archive at all the text is empty, and mmdebstrap
+    takes the mirrors it knows for the suite.
     """
     ours = [source for source in read_sources(etc_apt) if _is_debian(source)]
     wanted = [narrowed for source in ours if (narrowed := _narrow(source, suite))]
     if not wanted:
         mirror = next((source for source in ours if not any("security" in uri for uri in source.uris)), None)
-        uris = mirror.uris if mirror else (DEFAULT_MIRROR,)
-        wanted = [Source(uris=uris, suites=(suite,), components=("main",))]
+        wanted = [Source(uris=mirror.uris, suites=(suite,), components=("main",))] if mirror else []
     return "\n".join(source.stanza() for source in wanted)
 
 

@@ -55,18 +55,29 @@ def write_json(path: Path, value: Json, *, durable: bool = True) -> None:
 
 
 def read_json(path: Path, *, limit: int = MAX_JSON) -> dict[str, Json]:
-    """The JSON object in ``path``.
+    """The JSON object in ``path``; raises as :func:`read_bytes` and :func:`parse_json`."""
+    return parse_json(read_bytes(path, limit=limit), str(path), limit=limit)
+
+
+def read_bytes(path: Path, *, limit: int) -> bytes:
+    """The whole of a file.
 
     Raises:
         NotFound: there is no such file.
-        Corrupt: larger than ``limit`` bytes, not JSON, or not an object.
+        Corrupt: it is larger than ``limit`` bytes, or no regular file.
     """
     try:
-        with open(path, "rb") as file:
-            data = file.read(limit + 1)
+        # Not to hang on a FIFO that somebody put there.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound(f"{path} does not exist", data={"path": str(path)}) from None
-    return parse_json(data, str(path), limit=limit)
+    with open(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise Corrupt(f"{path} is not a regular file", data={"path": str(path)})
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise Corrupt(f"{path} is larger than {limit} bytes", data={"path": str(path)})
+    return data
 
 
 def parse_json(data: bytes, where: str, *, limit: int = MAX_JSON) -> dict[str, Json]:
@@ -83,19 +94,22 @@ def parse_json(data: bytes, where: str, *, limit: int = MAX_JSON) -> dict[str, J
 
 
 @contextmanager
-def new_dir(final: Path, *, mode: int = 0o700, durable: bool = False) -> Iterator[Path]:
+def new_dir(final: Path, *, mode: int = 0o700, durable: bool = False, replace: bool = False) -> Iterator[Path]:
     """Build a directory: yields a temporary one beside ``final``, renamed to ``final`` when the block ends well.
 
-    If the block raises, the temporary directory is removed. ``final`` must not exist.
+    If the block raises, the temporary directory is removed. With ``replace`` a ``final`` that exists is removed first;
+    a crash just then leaves none, never a mixture.
 
     Raises:
-        Conflict: ``final`` exists (nothing of it is touched).
+        Conflict: ``final`` exists and ``replace`` is false (nothing of it is touched).
     """
     temp, fd = _make_temp(final.parent, mode, directory=True)
     try:
         yield temp
         if durable:
             _sync_tree(temp)
+        if replace and os.path.lexists(final):
+            remove_dir(final)
         try:
             # Unlike for a file, rename(2) onto a directory fails unless that is empty; an empty one is refused here.
             if os.path.lexists(final):

@@ -1,4 +1,4 @@
-"""What the kernel layer asks of the virtual CPU: floating-point state and CPU time. An interface, and a fake for unit tests."""
+"""What the kernel layer asks of the virtual CPU: floating-point state and CPU time; and a fake for unit tests."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from prong.cell.memory.layout import KERNEL_STACK_TOP
+from prong.cell.memory.layout import STACK_END
 from prong.cell.memory.phys import OutOfFrames, Physical
 from prong.cell.memory.space import BadAccess
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from prong.cell.task.task import Task
 
 PAGE_FAULT = 14
+USER_ADDRESSES = 0x7FFFFFFFFFFF
+"""Instruction addresses are cut to the canonical lower half: a guest can fake the frame, KVM must not choke on it."""
 _WITH_CODE = {8, 10, 11, 12, 13, 14, 17, 21, 29, 30}
 _ERR_WRITE, _ERR_FETCH = 2, 16
 
@@ -53,11 +55,16 @@ class Exception_:
 def read_frame(phys: Physical, vector: int) -> Exception_:
     """The frame the CPU pushed on the supervisor stack (SDM vol. 3, 6.14.2)."""
     if vector in _WITH_CODE:
-        code, rip, _cs, rflags, rsp, _ss = struct.unpack_from("<6Q", phys.bytes, KERNEL_STACK_TOP - 48)
+        code, rip, _cs, rflags, rsp, _ss = struct.unpack_from("<6Q", phys.bytes, STACK_END - 48)
     else:
         code = 0
-        rip, _cs, rflags, rsp, _ss = struct.unpack_from("<5Q", phys.bytes, KERNEL_STACK_TOP - 40)
-    return Exception_(vector, code, rip, rsp, rflags)
+        rip, _cs, rflags, rsp, _ss = struct.unpack_from("<5Q", phys.bytes, STACK_END - 40)
+    return Exception_(vector, code & 0xFFFFFFFF, rip & USER_ADDRESSES, rsp, user_flags(rflags))
+
+
+def user_flags(rflags: int) -> int:
+    """The flags a program may have: what it can set itself, interrupts on. The rest is never taken from guest memory."""
+    return rflags & 0x240DD5 | 0x202
 
 
 def handle(kernel: Kernel, task: Task, exception: Exception_) -> None:

@@ -11,7 +11,7 @@ from prong.cell.core.errors import SysErr, Wait
 from prong.cell.core.table import TABLE
 from prong.cell.cpu import faults
 from prong.cell.cpu.cpu import ALL_DIRTY, DIRTY_AT, REGS_AT, REGS_END, Cpu
-from prong.cell.memory.layout import MIN_ADDRESS, PORT_SYSCALL, PORT_VECTOR
+from prong.cell.memory.layout import PORT_SYSCALL, PORT_VECTOR, SUPERVISOR
 from prong.cell.task.task import TaskState
 from prong.kvm import abi
 
@@ -145,7 +145,8 @@ class Loop:
         cpu = self.cpu
         words = cpu.words
         regs = words[REGS_AT:REGS_END].tolist()
-        regs[abi.RIP], regs[abi.RFLAGS] = regs[abi.RCX], regs[abi.R11]
+        regs[abi.RIP] = regs[abi.RCX] & faults.USER_ADDRESSES
+        regs[abi.RFLAGS] = regs[abi.R11] & 0x240DD5 | 0x202
         task.regs = regs
         number = regs[0]
         args = (regs[5], regs[4], regs[3], regs[10], regs[8], regs[9])
@@ -214,7 +215,7 @@ class Loop:
         """After a tick: whether the program itself was interrupted. In a stub, the exit it is about to make comes first."""
         signal.sigtimedwait(_TICK_SIGNAL, 0)
         words = self.cpu.words
-        return bool(words[DIRTY_AT]) or words[REGS_AT + abi.RIP] >= MIN_ADDRESS
+        return bool(words[DIRTY_AT]) or words[REGS_AT + abi.RIP] < SUPERVISOR
 
     def _tick(self, task: Task) -> bool:
         """The tick ended KVM_RUN: keep time, serve the host, and say whether the task's turn is over."""

@@ -232,9 +232,7 @@ class Content:
         """The first offset from ``offset`` on that is in a hole; the end of the file counts as one (SEEK_HOLE)."""
         index = offset // CHUNK
         shared = {p * PAGE // CHUNK for p in self.frames}
-        while index * CHUNK < self.size and (
-            index in self.chunks or index * CHUNK < self.base_size or index in shared
-        ):
+        while index * CHUNK < self.size and (index in self.chunks or index * CHUNK < self.base_size or index in shared):
             index += 1
         return min(self.size, max(offset, index * CHUNK))
 

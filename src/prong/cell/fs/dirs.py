@@ -199,4 +199,3 @@ def _from_image(directory: OverlayDir, name: bytes, path: bytes, info: os.stat_r
     node.dirty = False
     node.where = (directory, name)
     return node
-

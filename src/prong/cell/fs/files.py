@@ -300,5 +300,3 @@ class PathFile(NodeFile):
     def poll(self) -> int:
         """POLLNVAL: poll(2) treats the descriptor as not open."""
         return 0x20
-
-

@@ -23,6 +23,19 @@ class Reopens(Protocol):
         ...
 
 
+@runtime_checkable
+class PipeSized(Protocol):
+    """A File with a pipe's buffer (F_GETPIPE_SZ, F_SETPIPE_SZ)."""
+
+    def pipe_size(self) -> int:
+        """Capacity in bytes."""
+        ...
+
+    def set_pipe_size(self, size: int) -> int:
+        """Change it; returns the capacity given."""
+        ...
+
+
 @saved("fs.opened")
 class OpenedNode(Node):
     """The inode of a pipe, a socket, an event descriptor…: it has attributes, and perhaps it can be opened again."""

@@ -30,9 +30,7 @@ STATUS_FLAGS = ~(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC)
 """Flags that stay with the open file, as F_GETFL shows them."""
 
 
-def open_path(
-    kernel: Kernel, task: Task, base: Node, path: bytes, flags: int, mode: int, *, resolve: int = 0
-) -> File:
+def open_path(kernel: Kernel, task: Task, base: Node, path: bytes, flags: int, mode: int, *, resolve: int = 0) -> File:
     """open(2) of ``path`` from directory ``base``. Raises SysErr with the errno open(2) tells; Wait for a FIFO."""
     fs = kernel.fs
     if flags & O_PATH:
@@ -80,9 +78,7 @@ def _open_tmpfile(fs: FsState, base: Node, path: bytes, flags: int, mode: int, r
     return RegularFile(fs, node, flags & STATUS_FLAGS | O_LARGEFILE, (where, b"#%d" % node.ino))
 
 
-def open_node(
-    kernel: Kernel, task: Task, node: Node, flags: int, where: tuple[Directory, bytes] | None
-) -> File:
+def open_node(kernel: Kernel, task: Task, node: Node, flags: int, where: tuple[Directory, bytes] | None) -> File:
     """Open an existing node; ``where`` is the place it was found at."""
     fs = kernel.fs
     kind = node.mode & 0o170000
@@ -105,7 +101,7 @@ def open_node(
     elif isinstance(node, OpenedNode):
         file = node.reopen(status)
     elif kind == st.S_IFIFO:
-        file = open_fifo(kernel, task, node, status)
+        file = open_fifo(kernel, task, node, status, where)
     elif kind == st.S_IFCHR:
         file = open_device(fs, node, status, where)
     else:
@@ -114,9 +110,7 @@ def open_node(
     return file
 
 
-def _open_regular(
-    fs: FsState, node: Node, flags: int, status: int, where: tuple[Directory, bytes] | None
-) -> File:
+def _open_regular(fs: FsState, node: Node, flags: int, status: int, where: tuple[Directory, bytes] | None) -> File:
     if isinstance(node, TextNode):
         return open_text(fs, node, status, where)
     if isinstance(node, OpenedNode):

@@ -1,4 +1,4 @@
-"""Where named pipes and sockets meet those who implement them: a tiny register, so that files need not know of pipes."""
+"""Where the tree meets those who implement named pipes and sockets: their nodes carry the pipe or the bound socket."""
 
 from __future__ import annotations
 
@@ -6,39 +6,34 @@ import errno
 import stat as st
 from typing import TYPE_CHECKING
 
-from prong.cell.core.errors import SysErr
+from prong.cell.core.errors import SysErr, Wait
 from prong.cell.fs import ops
+from prong.cell.fs.files import PathFile
 from prong.cell.fs.nodes import Special
 from prong.cell.fs.walk import walk
+from prong.cell.ipc import fifo
+from prong.cell.ipc.pipe import Pipe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from prong.cell.core.file import File
+    from prong.cell.fs.dirs import Directory
     from prong.cell.fs.nodes import Node
     from prong.cell.kernel import Kernel
     from prong.cell.task.task import Task
 
-    FifoOpener = Callable[[Kernel, Task, Special, int], File]
 
-_fifo: list[FifoOpener] = []
-
-
-def register_fifo(opener: FifoOpener) -> FifoOpener:
-    """Say how FIFOs are opened: ``opener(kernel, task, node, flags) -> File``; used as a decorator.
-
-    It is called for each open(2) of a FIFO node and keeps what it needs in ``node.state`` (None at first). It may raise
-    Wait (no peer yet) and SysErr(ENXIO). A later registration replaces the earlier one.
-    """
-    _fifo[:] = [opener]
-    return opener
-
-
-def open_fifo(kernel: Kernel, task: Task, node: Node, flags: int) -> File:
-    """Open a FIFO node; SysErr(ENXIO) where nothing implements FIFOs."""
-    if not _fifo or not isinstance(node, Special):
+def open_fifo(kernel: Kernel, task: Task, node: Node, flags: int, where: tuple[Directory, bytes] | None) -> File:
+    """Open a FIFO node: its pipe is made at the first open and lives in ``node.state``. Raises Wait, SysErr (fifo(7))."""
+    if not isinstance(node, Special):
         raise SysErr(errno.ENXIO)
-    return _fifo[0](kernel, task, node, flags)
+    if node.state is None:
+        node.state = Pipe(kernel.net)
+    handle = PathFile(kernel.fs, node, flags, where)
+    try:
+        return fifo.open_fifo(task, node.state, flags, handle)
+    except (Wait, SysErr):
+        handle.release()
+        raise
 
 
 def bind_socket(kernel: Kernel, path: bytes, mode: int = 0o777) -> Special:

@@ -63,7 +63,7 @@ class FsState:
         return fs
 
     def attach(self, kernel: Kernel) -> None:
-        """Tell the tree whose it is, so that /proc can be made and times are the cell's. Call once, before the program runs."""
+        """Tell the tree whose it is, for /proc and the cell's time. Call once, before the program runs."""
         self.kernel = kernel
 
     def now(self) -> int:

@@ -37,9 +37,7 @@ class Found(NamedTuple):
         return self.node
 
 
-def walk(
-    fs: FsState, base: Node, path: bytes, *, follow: bool = True, parent_only: bool = False, resolve: int = 0
-) -> Found:
+def walk(fs: FsState, base: Node, path: bytes, *, follow: bool = True, parent_only: bool = False, resolve: int = 0) -> Found:
     """Resolve ``path`` from directory ``base``.
 
     Args:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
+from prong.cell.fs.stdio import ChannelDuplex, ChannelIn, ChannelOut
+
 import prong.cell.syscalls  # noqa: F401  (registers every handler)
 from prong.cell.core.cpu import FakeCpu
 from prong.cell.core.errors import SysErr
@@ -15,7 +17,6 @@ from prong.cell.cpu.cpu import Cpu
 from prong.cell.fs import hostapi
 from prong.cell.fs.image import ImageSource
 from prong.cell.fs.state import FsState
-from prong.cell.fs.stdio import ChannelDuplex, ChannelIn, ChannelOut
 from prong.cell.host.spec import CONTROL, CONTROL_FD, STDERR, STDIN, STDOUT, BootSpec, Identity
 from prong.cell.ipc.net import Loopback
 from prong.cell.kernel import Kernel

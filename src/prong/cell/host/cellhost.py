@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from prong.cell.fs.stdio import ChannelDuplex, ChannelIn, ChannelOut
+
 from prong.cell.core.errors import SysErr
 from prong.cell.cpu.loop import Loop, VmBroken
-from prong.cell.fs.stdio import ChannelDuplex, ChannelIn, ChannelOut
 from prong.cell.host import build, requests
 from prong.cell.host.account import CallAccount
-from prong.cell.host.spec import CONTROL_FD, CallLimits, Identity
+from prong.cell.host.spec import CONTROL, CONTROL_FD, STDIN, CallLimits, Identity
 from prong.cell.host.wire import Channel, Closed, Message
 from prong.errors import ProngError
 
@@ -175,6 +176,10 @@ class CellHost:
                 return file
         return None
 
+    def unpause(self) -> None:
+        """Let the program run."""
+        self.paused = False
+
     def signal(self, number: int) -> None:
         """Post a signal to the program."""
         self.kernel.signals.post(number)
@@ -182,6 +187,17 @@ class CellHost:
     def begin_call(self, wall: float | None, cpu: float | None, output: int | None) -> None:
         """A call starts: its limits count from now."""
         self.account.begin(CallLimits(wall, cpu, output))
+
+    def run_call(
+        self, wall: float | None, cpu: float | None, output: int | None, frame: bytes, stdin: bytes, *, eof: bool
+    ) -> None:
+        """A call of the runtime in one message: its limits, its stdin, its request frame."""
+        self.begin_call(wall, cpu, output)
+        if stdin:
+            self.feed(STDIN, stdin)
+        if eof:
+            self.close_input(STDIN)
+        self.feed(CONTROL, frame)
 
     def end_call(self) -> None:
         """The call is over."""
@@ -229,7 +245,9 @@ class CellHost:
 _ASYNC: dict[str, Callable[..., None]] = {
     "input": CellHost.feed,
     "close_input": CellHost.close_input,
+    "start": CellHost.unpause,
     "signal": CellHost.signal,
+    "run": lambda host, wall, cpu, output, frame, stdin, eof: host.run_call(wall, cpu, output, frame, stdin, eof=eof),
     "call": CellHost.begin_call,
     "call_end": CellHost.end_call,
 }

@@ -1,4 +1,4 @@
-"""What threads of the program wait on and talk through: pipes, sockets, timers, events, and the calls that wait for many.
+"""What threads of the program wait on and talk through: pipes, sockets, timers, events, and waiting for many at once.
 
 Words
 -----

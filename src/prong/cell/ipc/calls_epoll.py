@@ -63,7 +63,7 @@ def sys_epoll_ctl(kernel: Kernel, task: Task, epfd: int, op: int, fd: int, addre
         if item is not None:
             raise SysErr(errno.EEXIST)
         epoll.add(file, fd, events, data)
-    elif op == DEL or op == MOD:
+    elif op in (DEL, MOD):
         if item is None:
             raise SysErr(errno.ENOENT)
         if op == DEL:

@@ -61,7 +61,7 @@ class Channel:
         self.size += len(data)
 
     def span(self, size: int) -> int:
-        """How many of the next ``size`` bytes one receive may return: it ends with the message that carries descriptors."""
+        """How many of the next ``size`` bytes one receive may return: a message with descriptors ends it."""
         size = min(size, self.size)
         for item in self.attached:
             if item.files:

@@ -141,7 +141,7 @@ class Epoll(IpcFile):
             self.drop(item)
 
     def harvest(self, limit: int) -> list[tuple[Item, int, int]]:
-        """Up to ``limit`` (item, its events now, what it asked for), as ep_send_events() takes them off the ready list."""
+        """Up to ``limit`` (item, events now, events asked for), as ep_send_events() takes them off the ready list."""
         found: list[tuple[Item, int, int]] = []
         ready = self.ready
         for _ in range(len(ready)):

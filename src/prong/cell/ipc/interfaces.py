@@ -42,7 +42,7 @@ CHANGES = frozenset((0x8914, 0x8916, 0x8918, 0x891A, 0x891C, 0x891E, 0x8922, 0x8
 
 
 def ioctl(mem: GuestMemory, request: int, arg: int) -> int:
-    """Answer one SIOCGIF… request. SysErr: ENODEV for any interface but ``lo``, EPERM to change it, ENOTTY otherwise."""
+    """Answer one SIOCGIF… request. SysErr: ENODEV for any interface but ``lo``, EPERM to change it, else ENOTTY."""
     if request == SIOCGIFCONF:
         return _conf(mem, arg)
     if request == SIOCGIFNAME:

@@ -66,8 +66,8 @@ class Opening:
 class Pipe:
     """What was written and not yet read, and how many ends there are.
 
-    A write of up to a page goes into one slot (merged into the last one where it fits whole), so writes of up to PIPE_BUF
-    bytes are atomic, and how much fits is exactly what Linux would take.
+    A write of up to a page goes into one slot (merged into the last one where it fits whole), so writes of up to
+    PIPE_BUF bytes are atomic, and how much fits is exactly what Linux would take.
     """
 
     def __init__(self, net: Loopback) -> None:

@@ -70,14 +70,18 @@ class Outgoing:
 
 @saved("ipc_progress")
 class Progress:
-    """What a blocked send or receive remembers: bytes ``done``, messages ``count``, ``deadline`` (cell ns or None)."""
+    """What a blocked send or receive remembers: bytes ``done``, messages ``count``, ``deadline`` (cell ns or None).
 
-    __slots__ = ("count", "deadline", "done")
+    ``until``: when recvmmsg(2) has enough, whatever came.
+    """
+
+    __slots__ = ("count", "deadline", "done", "until")
 
     def __init__(self) -> None:
         self.done = 0
         self.count = 0
         self.deadline: int | None = None
+        self.until: int | None = None
 
 
 class Socket(IpcFile):
@@ -186,6 +190,8 @@ class Socket(IpcFile):
 
     def read(self, size: int) -> bytes:
         """read(2): recv without flags; descriptors that came along are closed."""
+        if not size:
+            return b""
         got = self.recv(size, 0)
         if got.files:
             self.net.land_files(got.files)

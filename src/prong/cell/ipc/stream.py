@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 
 CLOSED, LISTENING, CONNECTING, CONNECTED = 0, 1, 2, 3
 """States of a connection-oriented socket."""
+MAX_ATTACHED = 256
+"""Most unread messages with descriptors or credentials in one direction."""
 HANGUP = POLLIN | POLLRDNORM | POLLHUP | POLLRDHUP
 
 
 class StreamSocket(Socket):
     """A connection's end: ``rx`` holds what the peer sent. ``peer`` stays set after the peer was closed.
 
-    ``gone``: released. ``accepts`` is a listener's queue of connections nobody has accepted yet, at most ``backlog`` + 1.
+    ``gone``: released. ``accepts`` is a listener's queue of connections not accepted yet, at most ``backlog`` + 1.
     """
 
     stream = True
@@ -51,7 +53,8 @@ class StreamSocket(Socket):
         self.check_receive()
         rx = self.rx
         if not rx.size:
-            self.end_of_data()
+            if self.at_end():
+                return Received(b"")
             raise WouldBlock
         size = rx.span(size)
         if flags & MSG_PEEK:
@@ -78,8 +81,8 @@ class StreamSocket(Socket):
         """Raise if receiving makes no sense in this state."""
         raise NotImplementedError
 
-    def end_of_data(self) -> None:
-        """Nothing is left to read: raise the pending error, or EndOfStream, or return when more may come."""
+    def at_end(self) -> bool:
+        """Nothing is left to read: raise the pending error, or tell whether no more will come."""
         raise NotImplementedError
 
     def push(self, data: bytes, message: Outgoing) -> int:
@@ -87,11 +90,13 @@ class StreamSocket(Socket):
         peer = self.peer
         assert peer is not None
         room = self.capacity() - peer.rx.size
-        if room <= 0 and data:
+        special = bool(message.files or message.creds)
+        if data and (room <= 0 or (special and len(peer.rx.attached) >= MAX_ATTACHED)):
             raise WouldBlock
         data = data[:room] if len(data) > room else data
         if data:
             peer.rx.put(data, message.files, message.creds)
+            message.files = []
             peer.queue.signal(READ_EVENTS)
         return len(data)
 
@@ -124,6 +129,3 @@ class StreamSocket(Socket):
         """The state changed in a way both readers and writers must hear of."""
         self.queue.signal(events | POLLOUT)
 
-
-class EndOfStream(Exception):
-    """Internal to receiving: the peer will send no more."""

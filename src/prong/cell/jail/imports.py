@@ -1,8 +1,11 @@
-"""No Python code comes out of the image.
+"""Neither Python code nor a time zone comes out of the image.
 
 After the root is pivoted, ``sys.path`` names directories *of the image*: an import there would run, in the VMM, code
 that the image's author wrote. So path-based import is taken out of the interpreter when the jail closes; built-in and
 frozen modules, which are part of the executable, stay. What Python imports lazily must be there: :func:`preload`.
+
+glibc looks at ``/etc/localtime`` again on every mktime(3) and strftime(3), and would parse the image's, in C. A zone
+named in the environment and read before is not looked for again, so the jail's clock is set to UTC.
 """
 
 from __future__ import annotations
@@ -11,7 +14,9 @@ import codecs
 import importlib
 import importlib.abc
 import importlib.machinery
+import os
 import sys
+import time
 from collections.abc import Sequence
 from types import ModuleType
 
@@ -51,9 +56,11 @@ class _Closed(importlib.abc.MetaPathFinder):
 
 
 def close() -> Fact:
-    """Takes path-based import out of this interpreter."""
+    """Takes path-based import out of this interpreter and fixes its time zone; while the host's files are there."""
+    os.environ["TZ"] = "UTC0"
+    time.tzset()
     sys.meta_path[:] = [importlib.machinery.BuiltinImporter, importlib.machinery.FrozenImporter, _Closed()]
     sys.path[:] = []
     sys.path_hooks[:] = []
     sys.path_importer_cache.clear()
-    return Fact(Layer.IMPORTS, "only built-in and frozen modules can still be imported")
+    return Fact(Layer.IMPORTS, "only built-in and frozen modules can still be imported; the time zone is UTC")

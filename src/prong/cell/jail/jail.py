@@ -190,6 +190,7 @@ class _Closing:
         spec = self.spec
         if os.getpid() == 1:
             self.facts.append(Fact(Layer.PID_NAMESPACE, "pid 1"))
+        self.facts.append(imports.close())
         namespaces.hide_host_name(spec.hostname)
         tree = namespaces.read_only_copy()
         self._forbid_nesting()  # between the last mount namespace the kernel makes, for the copy, and the loss of /proc
@@ -197,7 +198,6 @@ class _Closing:
         self.lap("root")
         keep = spec.keep_fds | {lifeline.fd}
         descriptors.close_all_but(keep, self.null)
-        self.facts.append(imports.close())
         self.shed()
         with building(Layer.RLIMITS):
             self.facts.append(rlimits.apply(spec.rlimits))

@@ -17,7 +17,7 @@ from prong.errors import HostUnfit, Json, ProngError
 def probe(identity: Identity | None = None) -> dict[str, Json]:
     """Closes a jail around an empty directory and a forked child, seals it, and returns the report as JSON-ready data.
 
-    Safe to call from a process with threads. ``identity`` is needed when called by root.
+    It forks, so the caller had better have one thread. ``identity`` is needed when called by root.
 
     Raises:
         ProngError: the same error :func:`~prong.cell.jail.jail.enter` gave the child, with its code, hint and data.

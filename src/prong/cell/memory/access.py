@@ -34,7 +34,7 @@ class Memory:
             base = space.tables.leaves.get(address >> 21)
             if base is not None:
                 entry = space.phys.words[base + (address >> 12 & 511)]
-                if entry & need == need and address >= 0x10000:
+                if entry & need == need and address < TASK_SIZE:
                     return (entry & ADDR) + (address & PAGE_MASK)
             if address >= TASK_SIZE:
                 break

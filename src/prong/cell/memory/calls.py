@@ -40,7 +40,7 @@ def sys_mmap(k: Kernel, t: Task, addr: int, size: int, prot: int, flags: int, fd
             raise SysErr(errno.EACCES)
         if shared and prot & PROT_WRITE and not file.writable:
             raise SysErr(errno.EACCES)
-        file.fill(0, memoryview(b""))
+        file.fill(0, memoryview(bytearray()))  # ENODEV where it cannot be mapped
     at = addr if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) else None
     end = addr + pages(size) * PAGE
     if flags & MAP_FIXED_NOREPLACE and not flags & MAP_FIXED and not k.space.vmas.free(addr, end):

@@ -7,8 +7,10 @@ PAGE_SHIFT = 12
 PAGE_MASK = PAGE - 1
 HUGE = 1 << 21
 
-# Guest physical frames the machine itself needs. They are mapped at the same virtual address (frame n at n * 4096), for
-# the supervisor only, in the 64 KiB at the bottom that no program may map (vm.mmap_min_addr).
+# Guest physical frames the machine itself needs. Frame n is mapped at SUPERVISOR + n * 4096, above what a program may map.
+# The pages carry the user bit: a KVM that runs supervisor code in hardware user mode (PVM) cannot fetch them otherwise.
+# A program that reads them learns nothing, and can write only the stack page, of which we believe no more than a crash.
+SUPERVISOR = 0x7FFFFFFF0000
 FRAME_GDT = 1
 FRAME_IDT = 2
 FRAME_TSS = 3
@@ -18,11 +20,12 @@ FRAME_PML4 = 6
 FIRST_FREE = 7
 SUPERVISOR_FRAMES = range(1, 6)
 
-STUB_SYSCALL = FRAME_STUBS * PAGE
+STUB_SYSCALL = SUPERVISOR + FRAME_STUBS * PAGE
 """Where ``syscall`` enters: one ``out`` to PORT_SYSCALL."""
 STUB_VECTORS = STUB_SYSCALL + 0x100
 """Exception vector v enters at ``STUB_VECTORS + 16 * v``: one ``out`` to PORT_VECTOR + v."""
-KERNEL_STACK_TOP = (FRAME_STACK + 1) * PAGE - 64
+STACK_END = (FRAME_STACK + 1) * PAGE - 64
+"""Physical address of the top of the supervisor stack; exceptions push below it."""
 
 PORT_SYSCALL = 0x10
 PORT_VECTOR = 0x20
@@ -34,8 +37,8 @@ SEL_USER_DATA, SEL_USER_CODE = 0x1B, 0x23
 
 # The program's half
 MIN_ADDRESS = 0x10000
-TASK_SIZE = 0x7FFFFFFFF000
-STACK_TOP = 0x7FFFFFFFE000
+TASK_SIZE = SUPERVISOR
+STACK_TOP = 0x7FFFFFFEF000
 STACK_SIZE = 8 << 20
 MMAP_TOP = 0x7FFFF7FFF000
 PIE_BASE = 0x555555554000

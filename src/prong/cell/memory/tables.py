@@ -14,9 +14,10 @@ from prong.cell.memory.layout import (
     NX,
     PAGE,
     SHARED,
+    SUPERVISOR,
     SUPERVISOR_FRAMES,
+    USER_RO,
     A,
-    D,
     P,
     U,
     W,
@@ -40,10 +41,9 @@ class Tables:
         self.phys = phys
         self.leaves: dict[int, int] = {}
         self.upper: dict[int, int] = {}
-        base = self.leaf(0)
         for frame in SUPERVISOR_FRAMES:
-            writable = W if frame in (FRAME_STACK,) else 0
-            phys.words[base + frame] = frame * PAGE | P | A | D | writable | (0 if frame == FRAME_STUBS else NX)
+            bits = USER_RO | (W if frame == FRAME_STACK else 0) | (0 if frame == FRAME_STUBS else NX)
+            self.set(SUPERVISOR // PAGE + frame, frame * PAGE | bits)
 
     def leaf(self, region: int) -> int:
         """Word index of the leaf table of 2 MiB region number ``region``, linking tables as needed (OutOfFrames)."""

@@ -128,7 +128,7 @@ def _map_segment(seg: Segment, file: File, space: Space, memory: Memory, bias: i
         offset = seg.offset & ~PAGE_MASK
         space.map(file_end - start, seg.prot, at=start, file=file, offset=offset)
         if end > file_end and seg.prot & PROT_WRITE and file_end & PAGE_MASK:
-            memory.write(file_end, bytes(min(page_end, end) - file_end))
+            memory.write(file_end, bytes(page_end - file_end))  # to the page's end: ld.so's first malloc counts on it
     else:
         page_end = start
     if end > page_end:

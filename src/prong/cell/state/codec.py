@@ -53,7 +53,7 @@ def encode(root: object) -> bytes:
     return HEADER.pack(MAGIC, FORMAT, zlib.crc32(body), len(packed), len(body) - len(packed)) + body
 
 
-def decode(data: bytes | memoryview, env: object, root: type[T]) -> T:
+def decode(data: bytes | bytearray | memoryview, env: object, root: type[T]) -> T:
     """The graph that :func:`encode` was given, whose root is exactly a ``root``.
 
     No ``__init__`` runs. When all objects are whole, ``after_load(env)`` is called on each that has it; it may use
@@ -82,7 +82,7 @@ def decode(data: bytes | memoryview, env: object, root: type[T]) -> T:
     return result
 
 
-def check(data: bytes | memoryview) -> None:
+def check(data: bytes | bytearray | memoryview) -> None:
     """Check header and CRC without decoding; Corrupt if wrong."""
     _open(memoryview(data))
 

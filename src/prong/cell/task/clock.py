@@ -42,8 +42,8 @@ class Clock:
     """Cell time and a heap of deadlines in cell monotonic nanoseconds.
 
     Monotonic time counts only while the cell exists as a process: :meth:`freeze` before a snapshot is written and
-    :meth:`thaw` after it is loaded make stored time disappear, so pending timers keep their remaining time. Real time is
-    the host's, plus what the program set with clock_settime.
+    :meth:`thaw` after it is loaded make stored time disappear, so pending timers keep their remaining time. Real time
+    is the host's, plus what the program set with clock_settime.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """What happens to a thread that has a signal to handle, just before it would return to the program.
 
-The rules for an interrupted call are those of signal(7), "Interruption of system calls": moved bytes win, then SA_RESTART where
-the call allows it, then EINTR; without a handler the call goes on as if nothing had happened.
+The rules for an interrupted call are those of signal(7), "Interruption of system calls": moved bytes win, then
+SA_RESTART where the call allows it, then EINTR; without a handler the call goes on as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ Trap = tuple[int, int, int]
 def deliver(kernel: Kernel, task: Task) -> None:
     """Act on every deliverable signal of ``task``: run default actions, or push one frame per handler.
 
-    ``task.regs`` must be current. With ``task.call`` None the task is on its way back to the program. With ``task.call`` set
-    its handler has just raised Wait (its ``restart`` and ``partial`` already copied to the task): if a handler is to run the
-    call is ended here and ``task.call`` is None afterwards; otherwise ``task.call`` stays set and the task must be parked.
-    Afterwards look at ``process.exit_status``: a default action may have ended the process.
+    ``task.regs`` must be current. With ``task.call`` None the task is on its way back to the program. With
+    ``task.call`` set the call's handler has just raised Wait (``restart`` and ``partial`` already copied to the task):
+    if the program has a handler to run, the call is ended here and ``task.call`` is None afterwards; otherwise it stays
+    set and the task must be parked. Afterwards look at ``process.exit_status``: a default action may have ended the
+    process.
     """
     signals = kernel.signals
     while (info := signals.take(task)) is not None:
@@ -93,9 +94,10 @@ def run_handler(kernel: Kernel, task: Task, info: SignalInfo, action: Action, tr
         if info.signo == SIGSEGV:
             kill_process(kernel, SIGSEGV, "SIGSEGV: no room on the stack to handle SIGSEGV")
         else:
-            force(kernel, task, SignalInfo(SIGSEGV, SI_KERNEL), trap, f"no room on the stack to handle signal {info.signo}")
+            reason = f"no room on the stack to handle {siginfo.name(info.signo)}"
+            force(kernel, task, SignalInfo(SIGSEGV, SI_KERNEL), trap, reason)
         return
-    handler, flags, restorer, mask = action
+    _, flags, restorer, mask = action
     if flags & SA_RESETHAND:
         signals.actions[info.signo] = (SIG_DFL, flags, restorer, mask)
     blocked = task.sigmask | mask if flags & SA_NODEFER else task.sigmask | mask | bit(info.signo)
@@ -125,8 +127,8 @@ def fault(kernel: Kernel, task: Task, sig: int, code: int, addr: int, trapno: in
         trapno: exception vector.
         err: its error code.
 
-    If the signal is blocked, ignored or unhandled the process ends and ``process.exit_reason`` tells address, instruction
-    and mapping.
+    If the signal is blocked, ignored or unhandled the process ends and ``process.exit_reason`` tells address,
+    instruction and mapping.
     """
     trap = (trapno, err, addr if trapno == 14 else 0)
     info = SignalInfo(sig, code, addr=addr)

@@ -1,7 +1,7 @@
 """Futexes (futex(2)): queues of threads by address, and the list of locks a dying thread leaves behind.
 
-One address space, so a key is simply the address. A waiter's record stays in its queue over spurious wake-ups; the waker takes
-it out and marks it, so each wake is consumed exactly once whatever makes the blocked handler run again.
+One address space, so a key is simply the address. A waiter's record stays in its queue over spurious wake-ups; the
+waker takes it out and marks it, so each wake is consumed exactly once whatever makes the blocked handler run again.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Futexes:
         raise Wait(deadline=waiter.deadline, restart=waiter.pi or waiter.deadline is None)
 
     def wake(self, address: int, count: int, bitset: int = MATCH_ANY) -> int:
-        """Wake up to ``count`` waiters whose bitset meets ``bitset``; returns how many. EINVAL if a lock waiter is met."""
+        """Wake up to ``count`` waiters whose bitset meets ``bitset``; returns how many. EINVAL for lock waiters."""
         queue = self.queues.get(address)
         if queue is None:
             return 0
@@ -118,7 +118,7 @@ class Futexes:
             del self.queues[waiter.address]
 
     def abandon(self, scratch: object) -> bool:
-        """A signal ends a blocked call whose scratch this is. Returns whether the call must start again (lock waits)."""
+        """A signal ends the blocked call with this scratch. Returns whether the call must start again (lock waits)."""
         if not isinstance(scratch, Waiter):
             return False
         self.remove(scratch)
@@ -166,7 +166,7 @@ class Futexes:
     # -- a thread's end ---------------------------------------------------------------------------------------------
 
     def walk_robust_list(self, mem: GuestMemory, task: Task) -> None:
-        """Mark every lock on the dying thread's robust list (get_robust_list(2)) as OWNER_DIED and wake one waiter each.
+        """Mark every lock on the dying thread's robust list (get_robust_list(2)) as OWNER_DIED; wake one waiter each.
 
         The list is the program's: a bad pointer ends the walk, a cycle stops at 2048 entries.
         """

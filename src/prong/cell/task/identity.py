@@ -74,7 +74,7 @@ def sys_setsid(kernel: Kernel, task: Task) -> int:
     raise SysErr(errno.EPERM)
 
 
-# -- users and groups ------------------------------------------------------------------------------------------------------
+# -- users and groups --------------------------------------------------------------------------------------------------
 
 
 def _privileged(kernel: Kernel) -> bool:
@@ -267,11 +267,11 @@ def sys_setgroups(kernel: Kernel, task: Task, size: int, address: int) -> int:
     return 0
 
 
-# -- capabilities ----------------------------------------------------------------------------------------------------------
+# -- capabilities ------------------------------------------------------------------------------------------------------
 
 
 def _cap_words(kernel: Kernel, header: int) -> tuple[int, int]:
-    """(number of 32-bit words per set, pid) of a capget header; SysErr(EINVAL) for an unknown version (told back in it)."""
+    """(32-bit words per set, pid) of a capget header; SysErr(EINVAL) for an unknown version (told back in it)."""
     version, pid = struct.unpack("<Ii", kernel.mem.read(header, 8))
     if version in (CAP_VERSION_2, CAP_VERSION_3):
         return 2, pid

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from prong.cell.core.errors import SysErr
 from prong.cell.core.table import s32, syscall, u32
-from prong.cell.process import PID, RLIM_INFINITY, RLIMIT_COUNT, RLIMIT_NOFILE, RLIMIT_NPROC
+from prong.cell.process import PID, RLIM_INFINITY, RLIMIT_COUNT, RLIMIT_CPU, RLIMIT_NOFILE, RLIMIT_NPROC
+from prong.cell.task.timers import count_cpu_timers
 from prong.cell.task.timespec import SECOND, pack_timeval
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def set_rlimit(kernel: Kernel, resource: int, soft: int, hard: int) -> None:
     kernel.process.rlimits[resource] = (soft, hard)
     if resource == RLIMIT_NOFILE:
         kernel.fds.limit = soft
+    elif resource == RLIMIT_CPU:
+        count_cpu_timers(kernel)
 
 
 def _read(kernel: Kernel, address: int) -> tuple[int, int]:

@@ -6,10 +6,9 @@ import errno
 import struct
 from typing import TYPE_CHECKING
 
-from prong.cell.core.errors import SysErr
+from prong.cell.core.errors import SysErr, Wait
 from prong.cell.core.table import s32, syscall, u32
 from prong.cell.process import PID
-from prong.cell.task.task import TaskState
 from prong.cell.task.timespec import write_timespec
 
 if TYPE_CHECKING:
@@ -36,9 +35,11 @@ def _task(kernel: Kernel, task: Task, pid: int) -> Task:
 
 @syscall("sched_yield")
 def sys_sched_yield(kernel: Kernel, task: Task) -> int:
-    """sched_yield(2): the run loop ends the turn of a task that has ``yielded``."""
-    task.yielded = True
-    return 0
+    """sched_yield(2): wait for a moment that has already come, which puts the task behind the others that are ready."""
+    if task.scratch is not None or not kernel.sched.ready:
+        return 0
+    task.scratch = True
+    raise Wait(deadline=kernel.clock.monotonic())
 
 
 def _set(kernel: Kernel, target: Task, policy: int, priority: int) -> int:
@@ -161,8 +162,8 @@ def _priority_target(kernel: Kernel, which: int, who: int) -> None:
     which, who = s32(which), s32(who)
     if not 0 <= which <= 2:
         raise SysErr(errno.EINVAL)
-    known = (0, PID, *kernel.sched.tasks) if which == 0 else (0, PID) if which == 1 else (0, kernel.process.credentials.uids[0])
-    if who not in known:
+    known = ((0, PID, *kernel.sched.tasks), (0, PID), (0, kernel.process.credentials.uids[0]))
+    if who not in known[which]:
         raise SysErr(errno.ESRCH)
 
 
@@ -182,10 +183,3 @@ def sys_setpriority(kernel: Kernel, task: Task, which: int, who: int, nice: int)
         raise SysErr(errno.EACCES)
     kernel.process.nice = wanted
     return 0
-
-
-def end_turn(task: Task) -> bool:
-    """Whether the task asked to let others run; resets the wish. For the run loop."""
-    wish = task.yielded and task.state is TaskState.READY
-    task.yielded = False
-    return wish

@@ -40,7 +40,7 @@ def _own(kernel: Kernel, sig: int, code: int = SI_USER) -> SignalInfo:
 
 @syscall("kill")
 def sys_kill(kernel: Kernel, task: Task, pid: int, sig: int) -> int:
-    """kill(2). This process: by its id, that of a thread, 0 or its group. As on Linux, -1 does not mean the caller itself."""
+    """kill(2): by process id, a thread's id, 0 or the group. As on Linux, -1 does not mean the caller itself."""
     sig, pid = _signal(sig), s32(pid)
     if pid in (0, PID, -PID) or pid in kernel.sched.tasks:
         return _post(kernel, None, _own(kernel, sig))
@@ -150,5 +150,3 @@ def sys_pidfd_getfd(kernel: Kernel, task: Task, pidfd: int, target: int, flags: 
     if not isinstance(kernel.fds.get(pidfd), PidFd) or u32(target) in kernel.fds.hidden:
         raise SysErr(errno.EBADF)
     return kernel.fds.install(kernel.fds.get(target), cloexec=True)
-
-

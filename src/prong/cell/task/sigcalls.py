@@ -1,4 +1,4 @@
-"""The system calls about the program's own signals: actions, masks, stacks, waiting for one, and the return from a handler."""
+"""The system calls about the program's own signals: actions, masks, stacks, waiting, and the return from a handler."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 SIG_BLOCK, SIG_UNBLOCK, SIG_SETMASK = 0, 1, 2
 KNOWN_FLAGS = 0xDC000807
-"""The sa_flags Linux keeps on x86: NOCLDSTOP NOCLDWAIT SIGINFO EXPOSE_TAGBITS RESTORER ONSTACK RESTART NODEFER RESETHAND."""
+"""The flags Linux keeps: NOCLDSTOP NOCLDWAIT SIGINFO EXPOSE_TAGBITS RESTORER ONSTACK RESTART NODEFER RESETHAND."""
 
 _ACTION = struct.Struct("<QQQQ")
 _STACK = struct.Struct("<QI4xQ")

@@ -1,8 +1,8 @@
 """The signal frame on the program's stack: laid out and read back exactly as Linux x86-64 does.
 
-Source: arch/x86/include/uapi/asm/{sigcontext,ucontext}.h and arch/x86/kernel/{signal_64,fpu/signal}.c of the Linux kernel.
-From the address the handler finds in rsp: return address (8), ucontext (304), siginfo (128); the XSAVE area lies above, at a
-multiple of 64.
+Source: arch/x86/include/uapi/asm/{sigcontext,ucontext}.h and arch/x86/kernel/{signal_64,fpu/signal}.c of the Linux
+kernel. From the address the handler finds in rsp: return address (8), ucontext (304), siginfo (128); the XSAVE area
+lies above, at a multiple of 64.
 """
 
 from __future__ import annotations

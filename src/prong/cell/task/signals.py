@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from prong.cell.core.saved import saved
 from prong.cell.core.waiting import WaitQueue
-from prong.cell.task import delivery
+from prong.cell.task import delivery, timers
 from prong.cell.task.siginfo import (
     DEFAULT_ACTION,
     HARMLESS,
@@ -34,12 +34,13 @@ if TYPE_CHECKING:
     from prong.cell.kernel import Kernel
     from prong.cell.task.task import Scheduler, Task
 
+
 @saved("signals", skip=("locate",))
 class Signals:
     """Signal state of the process: actions, process-wide pending signals; per-thread ones are in ``Task.pending``.
 
-    ``waitq`` is woken by every signal that becomes pending (sigtimedwait, signalfd). ``locate`` may be set to a function
-    that names the mapping an address lies in (``libfoo.so+0x123``, or "" for none), for fault reports.
+    ``waitq`` is woken by every signal that becomes pending (sigtimedwait, signalfd). ``locate`` may be set to a
+    function that names the mapping an address lies in (``libfoo.so+0x123``, or "" for none), for fault reports.
     """
 
     def __init__(self, sched: Scheduler) -> None:
@@ -198,7 +199,7 @@ class Signals:
             self._retarget(newly)
 
     def temporary_mask(self, task: Task, mask: int) -> None:
-        """Set a mask for the length of one call (sigsuspend, ppoll, pselect, epoll_pwait); running it again is harmless."""
+        """Set a mask for the length of one call (sigsuspend, ppoll, pselect, …); a second time is harmless."""
         if task.saved_sigmask is None:
             task.saved_sigmask = task.sigmask
             self.set_mask(task, mask)
@@ -222,3 +223,7 @@ class Signals:
     def fault(self, kernel: Kernel, task: Task, sig: int, code: int, addr: int, trapno: int, err: int) -> None:
         """Deliver a CPU exception; see :func:`prong.cell.task.delivery.fault`."""
         delivery.fault(kernel, task, sig, code, addr, trapno, err)
+
+    def tick(self, kernel: Kernel, task: Task) -> None:
+        """CPU time has passed; see :func:`prong.cell.task.timers.tick`."""
+        timers.tick(kernel, task)

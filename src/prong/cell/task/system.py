@@ -1,4 +1,4 @@
-"""The system calls about the system as a whole and small per-thread settings: uname, prctl, arch_prctl, getrandom and such."""
+"""The system calls about the system as a whole and small settings: uname, prctl, arch_prctl, getrandom and such."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 RELEASE = b"6.1.0-prong"
 VERSION = b"#1 SMP PREEMPT_DYNAMIC prong"
 
-PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_GET_KEEPCAPS, PR_SET_KEEPCAPS = 1, 2, 3, 4, 7, 8
-PR_GET_TIMING, PR_SET_NAME, PR_GET_NAME, PR_GET_SECCOMP, PR_CAPBSET_READ, PR_CAPBSET_DROP = 13, 15, 16, 21, 23, 24
-PR_GET_SECUREBITS, PR_SET_TIMERSLACK, PR_GET_TIMERSLACK, PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 27, 29, 30, 36, 37
-PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS, PR_GET_TID_ADDRESS, PR_SET_THP_DISABLE, PR_GET_THP_DISABLE = 38, 39, 40, 41, 42
+PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE = 1, 2, 3, 4
+PR_GET_KEEPCAPS, PR_SET_KEEPCAPS, PR_GET_TIMING, PR_SET_NAME, PR_GET_NAME = 7, 8, 13, 15, 16
+PR_GET_SECCOMP, PR_CAPBSET_READ, PR_GET_SECUREBITS, PR_SET_TIMERSLACK, PR_GET_TIMERSLACK = 21, 23, 27, 29, 30
+PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS = 36, 37, 38, 39
+PR_GET_TID_ADDRESS, PR_SET_THP_DISABLE, PR_GET_THP_DISABLE = 40, 41, 42
 PR_SET_VMA = 0x53564D41
 CAP_LAST = 40
 
-ARCH_SET_GS, ARCH_SET_FS, ARCH_GET_FS, ARCH_GET_GS, ARCH_GET_CPUID, ARCH_SET_CPUID = 0x1001, 0x1002, 0x1003, 0x1004, 0x1011, 0x1012
+ARCH_SET_GS, ARCH_SET_FS, ARCH_GET_FS, ARCH_GET_GS = 0x1001, 0x1002, 0x1003, 0x1004
+ARCH_GET_CPUID, ARCH_SET_CPUID = 0x1011, 0x1012
 
 GRND_NONBLOCK, GRND_RANDOM, GRND_INSECURE = 1, 2, 4
 RANDOM_STEP, RANDOM_MOST = 256 << 10, (32 << 20) - 1
@@ -89,8 +91,12 @@ def sys_prctl(kernel: Kernel, task: Task, option: int, arg2: int, arg3: int, arg
         task.name = _comm(kernel, arg2)
     elif option == PR_GET_NAME:
         kernel.mem.write(arg2, (task.name or os.path.basename(process.exe))[:15].ljust(16, b"\0"))
-    elif option in _READS:
-        return _READS[option](kernel, task)
+    elif option == PR_GET_DUMPABLE:
+        return process.dumpable
+    elif option == PR_GET_NO_NEW_PRIVS:
+        return process.no_new_privs
+    elif option in _CONSTANT:
+        return _CONSTANT[option]
     elif option == PR_SET_DUMPABLE and arg2 in (0, 1):
         process.dumpable = arg2
     elif option == PR_SET_PDEATHSIG and arg2 <= 64:
@@ -110,16 +116,15 @@ def sys_prctl(kernel: Kernel, task: Task, option: int, arg2: int, arg3: int, arg
     return 0
 
 
-_READS = {
-    PR_GET_DUMPABLE: lambda kernel, task: kernel.process.dumpable,
-    PR_GET_NO_NEW_PRIVS: lambda kernel, task: kernel.process.no_new_privs,
-    PR_GET_TIMERSLACK: lambda kernel, task: 50_000,
-    PR_GET_KEEPCAPS: lambda kernel, task: 0,
-    PR_GET_TIMING: lambda kernel, task: 0,
-    PR_GET_SECCOMP: lambda kernel, task: 0,
-    PR_GET_SECUREBITS: lambda kernel, task: 0,
-    PR_GET_THP_DISABLE: lambda kernel, task: 0,
+_CONSTANT = {
+    PR_GET_TIMERSLACK: 50_000,
+    PR_GET_KEEPCAPS: 0,
+    PR_GET_TIMING: 0,
+    PR_GET_SECCOMP: 0,
+    PR_GET_SECUREBITS: 0,
+    PR_GET_THP_DISABLE: 0,
 }
+"""Options that always read the same."""
 
 _ACCEPTED = frozenset((PR_SET_VMA, PR_SET_TIMERSLACK, PR_SET_KEEPCAPS, PR_SET_THP_DISABLE, PR_SET_CHILD_SUBREAPER))
 """Options that change nothing a program could notice here."""

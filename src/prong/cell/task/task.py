@@ -57,7 +57,6 @@ class Task:
         self.clear_tid = 0
         self.robust_list = (0, 0)
         self.cpu_ns = 0
-        self.yielded = False
 
     def block(self, queues: tuple[WaitQueue, ...], deadline: int | None, restart: bool, partial: int) -> None:
         """Park on ``queues`` until woken or ``deadline`` (cell ns)."""

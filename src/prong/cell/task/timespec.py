@@ -19,7 +19,7 @@ _PAIR = struct.Struct("<qq")
 
 
 def read_timespec(mem: GuestMemory, address: int) -> int:
-    """A ``struct timespec`` as nanoseconds. SysErr: EFAULT; EINVAL if negative or with a fraction of a second or more."""
+    """A ``struct timespec`` as nanoseconds. SysErr: EFAULT; EINVAL if negative or with a second or more of fraction."""
     seconds, nanoseconds = _PAIR.unpack(mem.read(address, 16))
     if seconds < 0 or not 0 <= nanoseconds < SECOND:
         raise SysErr(errno.EINVAL)

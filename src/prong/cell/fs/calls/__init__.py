@@ -1,5 +1,12 @@
 """System calls on files and descriptors, a topic a module. Importing this package registers all of them."""
 
-from prong.cell.fs.calls import attributes, descriptors, directories, names, opening, places, reading, stats, transfer
+from __future__ import annotations
 
-__all__ = ["attributes", "descriptors", "directories", "names", "opening", "places", "reading", "stats", "transfer"]
+import importlib
+
+_TOPICS = (
+    "attributes", "descriptors", "directories", "memfd", "names", "opening", "places", "reading", "refused", "stats",
+    "transfer", "watches", "xattrs",
+)  # fmt: skip
+for _name in _TOPICS:
+    importlib.import_module(f"{__name__}.{_name}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from prong.cell.core.saved import saved
 from prong.cell.fs.dirs import Entry
 from prong.cell.fs.nodes import Node, Symlink
-from prong.cell.fs.proc import process, system, sysfs
+from prong.cell.fs.proc import process, sysfs, system
 from prong.cell.fs.proc.fds import FdDir
 from prong.cell.fs.proc.links import FILE_LINKS, ProcessLink
 from prong.cell.fs.proc.nodes import TextDir, kernel_of, stable_ino
@@ -112,5 +112,3 @@ class TaskList(TextDir):
     def entries(self) -> list[Entry]:
         """Living threads."""
         return [(b"%d" % tid, stable_ino("task/", tid), st.S_IFDIR) for tid in kernel_of(self.volume).sched.tasks]
-
-

@@ -1,0 +1,165 @@
+"""A control connection shared by threads: requests with answers, and events handed to whoever listens."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from prong.cell.host.wire import Channel, Closed, Message, ProtocolViolation
+from prong.errors import LimitExceeded, ProngError, SandboxGone
+
+Listener = Callable[[Message], None]
+EVENTS = frozenset({"out", "exit", "limit", "refused", "ready", "broken"})
+
+
+class RemoteError(ProngError):
+    """A cell host or spawner refused a request; ``code`` and ``data`` are as it said."""
+
+    default_code = "remote_error"
+
+
+def _remote(code: Any, message: Any, data: Any) -> ProngError:
+    facts = data if isinstance(data, dict) else {}
+    hint = facts.pop("hint", "")
+    return RemoteError(str(message)[:2000], code=str(code)[:60], hint=str(hint)[:500], data=facts)
+
+
+class Connection:
+    """The engine's end of a control socket.
+
+    There is no reader thread: whichever thread waits reads for all. ``listener`` gets every event, in order, on the
+    thread that happens to read. ``pid`` is the peer's process id as the kernel reports it, once it has sent anything.
+    """
+
+    def __init__(self, sock: socket.socket, listener: Listener, *, name: str = "cell") -> None:
+        self.channel = Channel(sock)
+        self.listener = listener
+        self.name = name
+        self.gone: str | None = None
+        self._ids = itertools.count(1)
+        self._answers: dict[int, Message] = {}
+        self._waiting: set[int] = set()
+        self._sending = threading.Lock()
+        self._state = threading.Condition()
+        self._reading = False
+
+    def send(self, *message: Any, fds: tuple[int, ...] = ()) -> None:
+        """Send a message that has no answer. Raises SandboxGone."""
+        try:
+            with self._sending:
+                self.channel.send(*message, fds=fds)
+        except (Closed, OSError):
+            raise self._gone() from None
+
+    def request(self, kind: str, *args: Any, fds: tuple[int, ...] = (), timeout: float = 60.0) -> Any:
+        """Send a request and wait for its answer.
+
+        Raises:
+            RemoteError: it was refused. SandboxGone: the peer ended. LimitExceeded: no answer within ``timeout`` s.
+        """
+        request_id = next(self._ids)
+        with self._state:
+            self._waiting.add(request_id)
+        try:
+            self.send(kind, request_id, *args, fds=fds)
+            if not self.wait(lambda: request_id in self._answers, timeout):
+                raise LimitExceeded(
+                    f"{self.name} did not answer {kind} within {timeout:g} s",
+                    data={"limit": "answer", "allowed": timeout},
+                )
+            answer = self._answers.pop(request_id)
+        finally:
+            with self._state:
+                self._waiting.discard(request_id)
+        if answer[0] == "fail":
+            raise _remote(*answer[2:5])
+        return answer[2]
+
+    def wait(self, done: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Read and dispatch until ``done()``; False if ``timeout`` seconds pass first. Raises SandboxGone."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._state:
+            while not done():
+                if self.gone is not None:
+                    raise self._gone()
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                if self._reading:
+                    self._state.wait(left)
+                    continue
+                self._read_one(left)
+        return True
+
+    def _read_one(self, timeout: float | None) -> None:
+        """Be the reader for one message; called with the state lock held, which is released while reading."""
+        self._reading = True
+        message: Message | None = None
+        trouble: str | None = None
+        self._state.release()
+        try:
+            message = self.channel.receive(timeout)
+        except Closed:
+            trouble = "its process ended"
+        except ProtocolViolation as e:
+            trouble = f"it broke the control protocol: {e.message}"
+        except OSError as e:
+            trouble = f"its connection failed: {e.strerror}"
+        finally:
+            self._state.acquire()
+            self._reading = False
+            self._state.notify_all()
+        if trouble is not None:
+            self.fail(trouble)
+        elif message is not None:
+            self._dispatch(message)
+
+    def _dispatch(self, message: Message) -> None:
+        kind = message[0]
+        if kind in EVENTS:
+            self.listener(message)
+        elif kind in ("ok", "fail") and len(message) == (3 if kind == "ok" else 5) and message[1] in self._waiting:
+            self._answers[message[1]] = message
+        else:
+            self.fail(f"it sent an unexpected message {str(kind)[:40]!r}")
+
+    def fail(self, reason: str) -> None:
+        """Declare the peer gone; every waiter is told."""
+        if self.gone is None:
+            self.gone = reason
+        self.channel.close()
+
+    def _gone(self) -> SandboxGone:
+        reason = self.gone or "its process ended"
+        return SandboxGone(f"{self.name} is gone: {reason}", data={"reason": reason})
+
+    def close(self) -> None:
+        """Hang up: the peer ends by itself."""
+        with self._state:
+            if self.gone is None:
+                self.gone = "it was closed"
+            self.channel.close()
+            self._state.notify_all()
+
+
+def socket_pair() -> tuple[socket.socket, socket.socket]:
+    """(engine's end, host's end) of a new control connection."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    return ours, theirs
+
+
+def peer_pid(sock: socket.socket) -> int:
+    """The process id of whoever made the other end of a connected pair (SO_PEERCRED)."""
+    pid, _uid, _gid = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(pid)
+
+
+__all__ = ["Connection", "RemoteError", "os", "peer_pid", "socket_pair"]
