@@ -36,7 +36,7 @@ from prong.cell.task.task import Scheduler, Task, TaskState
 MASK = 0xFFFFFFFFFFFFFFFF
 MEMORY = 1 << 20
 F_SETPIPE_SZ, F_GETPIPE_SZ = 1031, 1032
-FIONREAD = 0x541B
+FIONREAD, FIONBIO = 0x541B, 0x5421
 
 
 class ManualClock(Clock):
@@ -265,7 +265,11 @@ def _fcntl(kernel: Kernel, task: Task, fd: int, command: int, arg: int) -> int:
 
 
 def _ioctl(kernel: Kernel, task: Task, fd: int, request: int, arg: int) -> int:
-    return kernel.fds.get(fd).ioctl(kernel, task, request, arg)
+    file = kernel.fds.get(fd)
+    if request == FIONBIO:
+        file.flags = file.flags & ~O_NONBLOCK | (O_NONBLOCK if kernel.mem.u32(arg) else 0)
+        return 0
+    return file.ioctl(kernel, task, request, arg)
 
 
 OWN: dict[int, tuple[Callable[..., int], int]] = {
@@ -309,11 +313,12 @@ class Script:
         self.log: list[object] = []
         self.steps = itertools.count()
 
-    def note(self, what: str, result: object) -> None:
+    def note(self, what: str, result: object) -> int:
         """Remember one outcome; errors by name."""
         if isinstance(result, int) and result < 0:
             result = errno.errorcode.get(-result, result)
         self.log.append((next(self.steps), what, result))
+        return len(self.log)
 
     def do(self, name: str, *args: int) -> int:
         """A call whose result is comparable."""
@@ -361,8 +366,8 @@ class Script:
         self.note("recv", (result, data) if result >= 0 else result)
         return data
 
-    def close(self, fd: int) -> None:
-        self.do("close", fd)
+    def close(self, fd: int) -> int:
+        return self.do("close", fd)
 
     def poll(self, fd: int, events: int = 0x3FFF) -> int:
         address = self.m.put(0x400, struct.pack("<iHH", fd, events, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Callable
 
@@ -17,9 +18,9 @@ ET, ONESHOT = 1 << 31, 1 << 30
 O_DIRECT = 0o40000
 
 
-def fionread(s: Script, fd: int) -> None:
+def fionread(s: Script, fd: int) -> int:
     s.do("ioctl", fd, FIONREAD, s.m.put(0x300, bytes(4)))
-    s.note("value", struct.unpack("<i", s.m.get(0x300, 4))[0])
+    return s.note("value", struct.unpack("<i", s.m.get(0x300, 4))[0])
 
 
 def pipe_basics(s: Script) -> None:
@@ -274,7 +275,7 @@ def options(s: Script) -> None:
             s.getsockopt(fd, level, name)
         s.setsockopt(fd, 1, 7, 1), s.getsockopt(fd, 1, 7), s.setsockopt(fd, 1, 8, 50000), s.getsockopt(fd, 1, 8)
         s.setsockopt(fd, 1, 9, 7), s.getsockopt(fd, 1, 9), s.setsockopt(fd, 1, 9, b"x"), s.setsockopt(fd, 1, 3, 1)
-        s.setsockopt(fd, 1, 20, struct.pack("<qq", 3, 250000)), s.getsockopt(fd, 1, 20, 16)
+        s.setsockopt(fd, 1, 20, struct.pack("<qq", 3, 252000)), s.getsockopt(fd, 1, 20, 16)
         s.setsockopt(fd, 1, 20, struct.pack("<qq", 3, 1000000)), s.setsockopt(fd, 1, 20, 4)
         s.setsockopt(fd, 1, 13, struct.pack("<ii", 5, 9)), s.getsockopt(fd, 1, 13, 8)
         s.setsockopt(fd, 6, 1, 5), s.getsockopt(fd, 6, 1), s.setsockopt(fd, 6, 6, 0), s.setsockopt(fd, 6, 5, 40000)
@@ -336,7 +337,7 @@ def epoll_dup(s: Script) -> None:
 
 def epoll_nested(s: Script) -> None:
     sets = [s.new("epoll_create1", 0) for _ in range(7)]
-    for inner, outer in zip(sets, sets[1:], strict=False):
+    for inner, outer in itertools.pairwise(sets):
         s.epoll_ctl(outer, 1, inner, 1, 7)
     s.epoll_ctl(sets[0], 1, sets[2], 1), s.epoll_ctl(sets[0], 1, sets[0], 1)
     r, w = s.pipe()
@@ -349,12 +350,12 @@ def selects(s: Script) -> None:
     r, w = s.pipe()
     top = max(r, w) + 1
 
-    def select(reading: int, writing: int) -> None:
+    def select(reading: int, writing: int) -> int:
         m = s.m
         sets = [m.put(0x300 + 128 * i, bits.to_bytes(128, "little")) for i, bits in enumerate((reading, writing, 0))]
         result = m.call("select", top, *sets, m.put(0x480, bytes(16)))
         seen = [int.from_bytes(m.get(0x300 + 128 * i, 128), "little") for i in range(3)]
-        s.note("select", (result, [bits == w_ for bits, w_ in zip(seen, (reading, writing, 0), strict=True)]))
+        return s.note("select", (result, [bits == w_ for bits, w_ in zip(seen, (reading, writing, 0), strict=True)]))
 
     select(1 << r, 1 << w), select(1 << r, 0), s.write(w, b"x"), select(1 << r, 1 << w), select(0, 0)
     s.close(w), select(1 << r, 0), select(1 << r | 1 << w, 0)
@@ -365,10 +366,10 @@ def rights(s: Script) -> None:
     a, b = s.socketpair(STREAM)
     r, w = s.pipe()
 
-    def sendmsg(fd: int, data: bytes, control: bytes) -> None:
+    def sendmsg(fd: int, data: bytes, control: bytes) -> int:
         iov = m.put(0x300, struct.pack("<QQ", m.put(0x1000, data), len(data)))
         header = struct.pack("<QI4xQQQQi4x", 0, 0, iov, 1, m.put(0x800, control) if control else 0, len(control), 0)
-        s.do("sendmsg", fd, m.put(0x380, header), NOSIGNAL)
+        return s.do("sendmsg", fd, m.put(0x380, header), NOSIGNAL)
 
     def recvmsg(fd: int, size: int, room: int, flags: int = 0) -> list[int]:
         iov = m.put(0x300, struct.pack("<QQ", m.at(0x1000), size))

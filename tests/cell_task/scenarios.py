@@ -75,7 +75,8 @@ def scenario(function: Callable[[Machine], Transcript]) -> Callable[[Machine], T
 @scenario
 def actions(m: Machine) -> Transcript:
     """rt_sigaction: bounds, flags kept, masks cleaned."""
-    b, out = m.base, []
+    b = m.base
+    out: Transcript = []
     for flags in (0, 0xFFFFFFFF, 0x04000000, 1 << 40):
         m.put(0, struct.pack("<4Q", 0x1234, flags, 0x5678, MASK))
         out.append(m.call("rt_sigaction", 40, b, 0, 8))
@@ -90,7 +91,8 @@ def actions(m: Machine) -> Transcript:
 @scenario
 def masks(m: Machine) -> Transcript:
     """rt_sigprocmask and rt_sigpending: how, sizes, bad pointers."""
-    b, out = m.base, []
+    b = m.base
+    out: Transcript = []
     for how, bits in ((0, 0), (2, MASK), (1, 1 << 9), (0, 1 << 9), (2, MASK), (3, 0), (-1, 0), (1 << 32, 0)):
         m.put(0, struct.pack("<Q", bits))
         out.append((m.call("rt_sigprocmask", how, b, b + 8, 8), m.get(8, 8).hex()))
@@ -103,7 +105,8 @@ def masks(m: Machine) -> Transcript:
 @scenario
 def queueing(m: Machine) -> Transcript:
     """Blocked signals: coalescing, order, what sigtimedwait tells of each sender."""
-    b, out = m.base, []
+    b = m.base
+    out: Transcript = []
     for value in range(3):
         for sig in (41, 40, 12, 10):
             m.put(0, struct.pack("<iii4xiIQ", 0, 0, -1, 77, 5, 1000 + value))
@@ -147,7 +150,8 @@ def sending(m: Machine) -> Transcript:
 @scenario
 def alternate_stack(m: Machine) -> Transcript:
     """sigaltstack: flags and sizes."""
-    b, out = m.base, []
+    b = m.base
+    out: Transcript = []
     for base, flags, size in ((b, 0, 8192), (b, 1, 8192), (b, 2, 5), (b, 0x80000000, 8192), (b, 0, 2047), (b, 4, 8192)):
         m.put(0, struct.pack("<QIIQ", base, flags, 0, size))
         code = m.call("sigaltstack", b, 0)
@@ -160,7 +164,8 @@ def alternate_stack(m: Machine) -> Transcript:
 @scenario
 def futexes(m: Machine) -> Transcript:
     """futex commands that need no second thread."""
-    b, out = m.base, []
+    b = m.base
+    out: Transcript = []
 
     def futex(word: int, op: int, val: int, val2: int = 0, second: int = 0, val3: int = 0) -> tuple[int, int, int]:
         m.put(0, struct.pack("<II", word, 5))
@@ -173,7 +178,7 @@ def futexes(m: Machine) -> Transcript:
     short, wrong = b + HEAD, b + HEAD + 16
     for op in (0, 9, 128, 137, 9 | 256, 0 | 256):
         out.append([futex(1, op, 1, short, 0, MASK), futex(1, op, 2, short, 0, MASK), futex(1, op, 1, wrong, 0, 1)])
-    out.append([futex(0, op, 1, 0, b + 4, 0) for op in (1, 10, 3, 4, 5, 2, 6, 7, 8, 11, 14, 99, 1 | 256, 3 | 256)])
+    out.append([futex(0, op, 1, 0, b + 4, 0) for op in (1, 10, 3, 4, 5, 2, 6, 7, 8, 14, 99, 1 | 256, 3 | 256)])
     out.append([futex(m.pid, op, 0) for op in (6, 7, 8, 13)])
     out.append([futex(0x40000000, op, 0) for op in (6, 7, 8, 13)])
     for op in range(7):
@@ -181,7 +186,7 @@ def futexes(m: Machine) -> Transcript:
             out.append(futex(0, 5, 1, 1, b + 4, op << 28 | compare << 24 | 3 << 12 | 5))
             out.append(futex(0, 5, 1, 1, b + 4, (op | 8) << 28 | compare << 24 | 3 << 12 | 0xFFF))
     out.append([m.call("futex", b + 1, op, 0, 0, b + 5, 0) for op in (0, 1, 3, 4, 5, 6, 7, 9, 10)])
-    out.append([m.call("futex", 8, op, 0, 0, b, 1) for op in (0, 5, 6, 7, 9)])
+    out.append([m.call("futex", 8, op | 128, 0, 0, b, 1) for op in (0, 5, 6, 7, 9)])
     out.append([futex(0, 3, -1, 1, b + 4), futex(0, 3, 1, -1, b + 4), futex(0, 4, 1, 1, b + 4, 1)])
     out.append([m.call("set_robust_list", b, size) for size in (0, 23, 25)])
     return [*out, m.call("get_robust_list", 0x7FFFFFF0, b, b + 8)]
@@ -215,10 +220,11 @@ def clocks(m: Machine) -> Transcript:
 @scenario
 def timers(m: Machine) -> Transcript:
     """Timers: making, reading and refusing; and one signal of each kind."""
-    b, out = m.base, []
+    b = m.base
+    out: Transcript = []
     m.put(HEAD, struct.pack("<4q", 0, 0, 0, 1000))
-    for event in ((0, 10), (0, 0), (0, 65), (1, 0), (1, 99), (3, 10), (5, 10), (4, 10)):
-        m.put(0, struct.pack("<Qiii", 0x99, event[1], event[0], 1 if event[0] == 4 else 0).ljust(64, b"\0"))
+    for notify, signo in ((0, 10), (0, 0), (0, 65), (1, 0), (1, 99), (3, 10), (5, 10), (4, 10)):
+        m.put(0, struct.pack("<Qiii", 0x99, signo, notify, 1).ljust(64, b"\0"))
         out.append(m.call("timer_create", 1, b, b + 64))
     out.append([m.call("timer_create", clock, 0, b + 64) for clock in (0, 1, 2, 3, 4, 5, 6, 7, 10, 12, 99)])
     out.append([m.call("timer_create", 1, 8, b + 64), m.call("timer_create", 1, 0, 8)])
@@ -250,12 +256,14 @@ def timers(m: Machine) -> Transcript:
 @scenario
 def settings(m: Machine) -> Transcript:
     """prctl, personality, getrandom, membarrier, uname, capabilities."""
-    b, out = m.base, []
+    b = m.base
+    out: Transcript = []
     m.put(0, b"a-rather-long-thread-name\0")
     out.append([m.call("prctl", 15, b), m.call("prctl", 16, b + 64), m.get(64, 16).hex()])
     out.append([m.call("prctl", 15, 8), m.call("prctl", 16, 8)])
     out.append([m.call("prctl", 4, v) for v in (0, 1, 3)])
-    out.append([m.call("prctl", o, *a) for o, a in ((3, ()), (1, (65,)), (1, (0,)), (39, ()), (38, (0,)), (38, (1, 1)), (21, ()))])
+    options: list[tuple[int, ...]] = [(3,), (1, 65), (1, 0), (39,), (38, 0), (38, 1, 1), (21,)]
+    out.append([m.call("prctl", *option) for option in options])
     out.append([m.call("prctl", 24, 41), m.call("prctl", 23, 0), m.call("prctl", 23, 64), m.call("prctl", 9999)])
     out.append([m.call("getrandom", b, n, f) for n, f in ((0, 0), (16, 0), (16, 1), (16, 2), (16, 4), (16, 6), (16, 8))])
     out.append([m.call("getrandom", 8, 16, 0), m.call("membarrier", 3, 0), m.call("membarrier", 0, 1)])
@@ -265,23 +273,26 @@ def settings(m: Machine) -> Transcript:
         m.put(0, struct.pack("<Ii", version, 0))
         out.append([m.call("capget", b, b + 64), m.call("capget", b, 0), m.get(0, 4).hex()])
     m.put(0, struct.pack("<Ii", 0x20080522, -5))
-    return [*out, m.call("capget", b, b + 64), m.call("uname", 8), m.call("sysinfo", 8), m.call("rseq", 0)]
+    return [*out, m.call("capget", b, b + 64), m.call("uname", 8), m.call("sysinfo", 8)]
 
 
 @scenario
 def scheduling(m: Machine) -> Transcript:
     """Scheduling queries and refusals."""
-    b, out = m.base, []
+    b = m.base
+    out: Transcript = []
     m.put(0, bytes(64))
-    out.append([m.call("sched_get_priority_max", p) for p in range(-1, 9)])
-    out.append([m.call("sched_get_priority_min", p) for p in range(-1, 9)])
+    out.append([m.call("sched_get_priority_max", p) for p in range(-1, 7)])
+    out.append([m.call("sched_get_priority_min", p) for p in range(-1, 7)])
     out.append([m.call("sched_getscheduler", p) for p in (0, m.pid, -1, 0x7FFFFFF0)])
     out.append([m.call("sched_getparam", p, a) for p, a in ((0, b), (-1, b), (0, 0), (0x7FFFFFF0, b), (0, 8))])
     out.append([m.call("sched_setscheduler", 0, p, b) for p in (0, 1, 2, 4, -1, 99)])
     out.append([m.call("sched_setparam", 0, b), m.call("sched_setparam", 0, 0), m.call("sched_setparam", 0, 8)])
-    out.append([m.call("sched_getaffinity", p, n, b) < 0 for p, n in ((0, 4), (0, 12), (0x7FFFFFF0, 1024), (0, 1024))])
-    out.append([m.call("getpriority", w, 0) for w in (0, 1, 2, 3, -1)])
-    out.append([m.call("getpriority", 0, 0x7FFFFFF0), m.call("setpriority", 5, 0, 0), m.call("sched_rr_get_interval", -1, b)])
+    sizes = ((0, 4), (0, 12), (0x7FFFFFF0, 1024), (0, 1024))
+    out.append([m.call("sched_getaffinity", p, n, b) < 0 for p, n in sizes])
+    out.append([m.call("getpriority", w, 0) for w in (0, 1, 3, -1)])
+    out.append([m.call("getpriority", 0, 0x7FFFFFF0), m.call("setpriority", 5, 0, 0)])
+    out.append(m.call("sched_rr_get_interval", -1, b))
     m.put(0, bytes(16))
     out.append([m.call("sched_setaffinity", 0, 8, b), m.call("sched_setaffinity", 0, 8, 8)])
     out.append([m.call("sched_getattr", 0, b, n, f) for n, f in ((48, 0), (47, 0), (4097, 0), (48, 1))])
@@ -291,7 +302,8 @@ def scheduling(m: Machine) -> Transcript:
 @scenario
 def processes(m: Machine) -> Transcript:
     """Limits, waiting for children that do not exist, ids, bad clone3 arguments."""
-    b, out = m.base, []
+    b = m.base
+    out: Transcript = []
     out.append([m.call("prlimit64", p, r, 0, b) for p, r in ((0, 3), (m.pid, 15), (0, 16), (0x7FFFFFF0, 3), (-1, 3))])
     m.put(0, struct.pack("<QQ", 5, 4))
     out.append([m.call("setrlimit", 9, b), m.call("getrlimit", 99, b), m.call("getrlimit", 3, 8)])

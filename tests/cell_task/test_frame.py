@@ -14,7 +14,7 @@ import pytest
 from prong.cell.core.cpu import FakeCpu
 from prong.cell.core.memory import FlatMemory
 from prong.cell.task import sigframe
-from prong.cell.task.siginfo import SI_QUEUE, SignalInfo, bit
+from prong.cell.task.siginfo import SA_ONSTACK, SI_QUEUE, SignalInfo, bit
 from tests.cell_task.world import HANDLER, RESTORER, SA_RESTORER, STACK, World
 
 SOURCE = r"""
@@ -118,7 +118,7 @@ def test_push_makes_the_native_frame(native: Native) -> None:
         task.regs[index] = value
     task.sigmask = bit(28)
     task.altstack = (head[3], head[6], head[4])
-    on_stack = sigframe.SA_ONSTACK if head[6] else 0
+    on_stack = SA_ONSTACK if head[6] else 0
     fpu = bytearray(native.data[fp_offset(native) :][: world.kernel.cpu.xsave_size])
     fpu[sigframe.SW_RESERVED : 512] = bytes(48)
     world.kernel.cpu.fpu_set(task, bytes(fpu))
@@ -157,7 +157,7 @@ def test_pop_reads_the_native_frame(native: Native) -> None:
     assert world.kernel.cpu.fpu_get(task)[512:] == native.data[fp_offset(native) + 512 :][: size - 512]
 
 
-# -- our own frames there and back, and hostile ones ---------------------------------------------------------------------------
+# -- our own frames there and back, and hostile ones -----------------------------------------------------------------
 
 
 def pushed(world: World, flags: int = 0) -> None:

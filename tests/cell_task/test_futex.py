@@ -151,7 +151,7 @@ def test_wake_op(op: int, old: int, operand: int, new: int) -> None:
     assert w.ok(w.main, "futex", A, WAKE_OP, 1, 1, B, encoded | 1 << 24) == 1, "the comparison fails"
 
 
-# -- locks with an owner -------------------------------------------------------------------------------------------------------
+# -- locks with an owner ---------------------------------------------------------------------------------------------
 
 
 def test_lock_hand_over() -> None:
@@ -186,7 +186,7 @@ def test_waiting_for_a_lock_always_restarts() -> None:
     assert w.main.regs[RAX] == 202 and not w.process.futexes.queues
 
 
-# -- the end of a thread -------------------------------------------------------------------------------------------------------
+# -- the end of a thread ---------------------------------------------------------------------------------------------
 
 HEAD, NODE = 0x22000, 0x22100
 
@@ -257,7 +257,7 @@ def test_get_robust_list() -> None:
     assert w.fails(w.main, "get_robust_list", 4242, TS, TS + 8) == errno.ESRCH
 
 
-# -- against a model -----------------------------------------------------------------------------------------------------------
+# -- against a model -------------------------------------------------------------------------------------------------
 
 
 class Machine(RuleBasedStateMachine):

@@ -35,7 +35,7 @@ def in_handler(world: World, handler: int = HANDLER) -> bool:
     return world.main.regs[RIP] == handler
 
 
-# -- actions and defaults ------------------------------------------------------------------------------------------------------
+# -- actions and defaults --------------------------------------------------------------------------------------------
 
 
 def test_sigaction_round_trip_and_checks() -> None:
@@ -92,7 +92,7 @@ def test_continue_and_stop_cancel_each_other() -> None:
     assert (w.signals.pending_mask, w.main.pending_mask) == (0, bit(20))
 
 
-# -- order and queues ----------------------------------------------------------------------------------------------------------
+# -- order and queues ------------------------------------------------------------------------------------------------
 
 
 def test_standard_signals_coalesce_and_real_time_ones_queue_in_order() -> None:
@@ -174,7 +174,7 @@ def test_sigprocmask_checks() -> None:
     w.ok(w.main, "rt_sigprocmask", 99, 0, OUT, 8)
 
 
-# -- who gets it ---------------------------------------------------------------------------------------------------------------
+# -- who gets it -----------------------------------------------------------------------------------------------------
 
 
 def test_process_signals_prefer_the_first_thread() -> None:
@@ -257,7 +257,7 @@ def test_pidfd() -> None:
     assert w.fails(w.main, "pidfd_send_signal", 99, USR1, 0, 0) == errno.EBADF
 
 
-# -- interrupted calls ---------------------------------------------------------------------------------------------------------
+# -- interrupted calls -----------------------------------------------------------------------------------------------
 
 
 def test_pause_ends_with_eintr_after_the_handler() -> None:
@@ -398,7 +398,7 @@ def test_sigtimedwait_gets_even_what_would_be_ignored() -> None:
     assert w.run()[w.main.tid] == CHLD
 
 
-# -- stacks and faults ---------------------------------------------------------------------------------------------------------
+# -- stacks and faults -----------------------------------------------------------------------------------------------
 
 
 def altstack(w: World, base: int, size: int, flags: int = 0) -> int | None:

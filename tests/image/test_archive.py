@@ -73,9 +73,7 @@ def folder(name: str) -> tarfile.TarInfo:
         pytest.param([folder("d"), member("d/x"), member("d")], id="file over directory"),
     ],
 )
-def test_hostile_members_are_refused_and_nothing_outside_changes(
-    tmp_path: Path, members: list[tarfile.TarInfo]
-) -> None:
+def test_hostile_members_are_refused_and_nothing_outside_changes(tmp_path: Path, members: list[tarfile.TarInfo]) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "victim").write_text("untouched")

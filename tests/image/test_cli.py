@@ -55,9 +55,7 @@ def test_text_for_people(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
     assert "digest" in capsys.readouterr().out
 
 
-def test_built_image_in_text_and_failure_with_log(
-    capsys: pytest.CaptureFixture[str], fake: Path, tmp_path: Path
-) -> None:
+def test_built_image_in_text_and_failure_with_log(capsys: pytest.CaptureFixture[str], fake: Path, tmp_path: Path) -> None:
     spec = tmp_path / "tiny.yaml"
     spec.write_text("name: tiny\n")
     assert main(["image", "build", str(spec)]) == 0

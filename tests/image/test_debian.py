@@ -18,9 +18,7 @@ def test_without_mmdebstrap_the_hint_says_how_to_get_it(monkeypatch: pytest.Monk
     assert caught.value.hint == "apt install mmdebstrap"
 
 
-def test_an_ordinary_user_without_namespaces_or_fakechroot_is_told(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_an_ordinary_user_without_namespaces_or_fakechroot_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "mmdebstrap").write_text("#!/bin/sh\n")
     (tmp_path / "mmdebstrap").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -67,6 +67,7 @@ class Process:
         self.generation = 0
         self.exit_status: int | None = None
         self.exit_reason = ""
+        self.exit_limit = ""
         self.leader_status = 0
         self.rlimits = {n: _FINITE.get(n, (RLIM_INFINITY, RLIM_INFINITY)) for n in range(RLIMIT_COUNT)}
         self.cpu_ns = 0

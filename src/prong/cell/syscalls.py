@@ -1,14 +1,15 @@
-"""Import every module that registers system-call handlers, so that the table is complete."""
+"""Import every module of the kernel layer: the system-call table is complete then, and nothing is imported later.
+
+A cell host cannot import anything once its jail is closed, so what a handler imports at its first use must be here before.
+"""
 
 from __future__ import annotations
 
 import importlib
+import pkgutil
 
-_TOPICS = (
-    "prong.cell.memory.calls",
-    "prong.cell.fs.calls",
-    "prong.cell.ipc.calls",
-    "prong.cell.task.calls",
-)
-for _name in _TOPICS:
-    importlib.import_module(_name)
+from prong.cell import fs, ipc, memory, program, task
+
+for _package in (memory, fs, ipc, task, program):
+    for _module in pkgutil.walk_packages(_package.__path__, _package.__name__ + "."):
+        importlib.import_module(_module.name)

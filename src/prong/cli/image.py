@@ -50,7 +50,7 @@ def build(
 
     output = output_of(context)
     wanted = load_spec(spec)
-    with _shown(output, f"building {wanted.name}") as progress:
+    with build_shown(output, f"building {wanted.name}") as progress:
         image = _store().build(wanted, tag=tag, force=force, progress=progress)
     _result(output, image, as_json)
 
@@ -65,7 +65,7 @@ def import_image(
     """Make an image from a directory or a tar of a root file system."""
     output = output_of(context)
     store = _store()
-    with _shown(output, f"importing {source}") as progress:
+    with build_shown(output, f"importing {source}") as progress:
         make = store.import_dir if source.is_dir() else store.import_tar
         image = make(source, tag=tag, progress=progress)
     _result(output, image, as_json)
@@ -193,7 +193,7 @@ def _size(count: int) -> str:
 
 
 @contextlib.contextmanager
-def _shown(output: Output, title: str) -> Iterator[Watch]:
+def build_shown(output: Output, title: str) -> Iterator[Watch]:
     """Show a build's events: a bar on a terminal, one line a stage elsewhere, nothing under ``--json``.
 
     A failed build's last lines of output are printed too; the error itself carries them in ``data`` for programs.

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Any
 
-from .interrupts import guard
+from .interrupts import shield
 from .messages import GENERATION_FILE, MIN_SEED
 
 Callback = Callable[[], object]
@@ -52,12 +52,12 @@ class ForkState:
 
     def become(self, request: Mapping[str, Any]) -> BaseException | None:
         """Carry out a fork request: reseed, then call back. Returns what went wrong; the fork is then void."""
-        _, failure = guard(lambda: self._become(request))
+        _, failure = shield(lambda: self._become(request))
         return failure
 
     def become_live(self) -> BaseException | None:
         """The same for a fork told by signal: entropy from the kernel, generation from its file."""
-        _, failure = guard(self._become_live)
+        _, failure = shield(self._become_live)
         return failure
 
     def _become(self, request: Mapping[str, Any]) -> None:

@@ -19,6 +19,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+_set_profile = sys.setprofile
+_set_trace = sys.settrace
 
 IDLE = 0
 STARTING = 1
@@ -28,10 +30,20 @@ ENDING = 2
 
 
 def guard(call: Callable[[], T]) -> tuple[T | None, BaseException | None]:
-    """Call it; give what it returned, or what it raised. Nothing user code raises passes this frame."""
+    """Call it; give what it returned, or what it raised. Nothing user code raises passes this frame.
+
+    A trace or profile function user code left behind ends here too: it would be called in the runtime's own frames.
+    Clearing it may call it once more, and it may raise, which Python answers by dropping it: hence twice.
+    """
     try:
-        return call(), None
+        try:
+            return call(), None
+        finally:
+            _set_profile(None)
+            _set_trace(None)
     except BaseException as error:  # noqa: BLE001  # the boundary: SystemExit and all user classes end here
+        _set_profile(None)
+        _set_trace(None)
         return None, error
 
 

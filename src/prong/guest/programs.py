@@ -18,6 +18,8 @@ from .interrupts import Interrupts, guard
 from .tracebacks import describe, format_error, trim
 
 _sys = vars(sys)  # user code may have deleted any of its names
+_enumerate = threading.enumerate
+_current_thread = threading.current_thread
 _OWN_TO_A_PROGRAM = ("stdin", "stdout", "stderr", "argv", "excepthook")
 EXIT_CANNOT_OPEN = 2
 EXIT_FLUSH_FAILED = 120
@@ -117,7 +119,7 @@ class Program:
 
     def _execute(self, prepare: Callable[[], None]) -> None:
         self._interrupts.checkpoint()
-        self._threads_before = set(threading.enumerate())
+        self._threads_before = set(_enumerate())
         prepare()
         sys.modules["__main__"] = self._module
         code: str | bytes
@@ -171,7 +173,7 @@ class Program:
     def _shut_down(self, callbacks: ExitCallbacks) -> None:
         """What the interpreter does at its end: wait for the program's threads, then its exit callbacks."""
         self._interrupts.checkpoint()
-        for thread in threading.enumerate():
-            if thread not in self._threads_before and not thread.daemon and thread is not threading.current_thread():
+        for thread in _enumerate():
+            if thread not in self._threads_before and not thread.daemon and thread is not _current_thread():
                 thread.join()
         callbacks.run()

@@ -20,8 +20,6 @@ from .rendering import render, render_display
 from .surroundings import Surroundings
 from .tracebacks import describe, trim
 
-_get_trace, _set_trace = sys.gettrace, sys.settrace
-_get_profile, _set_profile = sys.getprofile, sys.setprofile
 _get_recursion_limit, _set_recursion_limit = sys.getrecursionlimit, sys.setrecursionlimit
 _RECURSION_FLOOR = 1000
 
@@ -95,10 +93,6 @@ class Runner:
 
     def restore_interpreter(self) -> None:
         """Take back what user code may have set that would reach into the runtime's own work."""
-        if _get_trace() is not None:
-            _set_trace(None)
-        if _get_profile() is not None:
-            _set_profile(None)
         if _get_recursion_limit() < _RECURSION_FLOOR:
             _set_recursion_limit(_RECURSION_FLOOR)
         self._signals.restore()

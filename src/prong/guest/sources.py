@@ -20,6 +20,8 @@ _registered: deque[str] = deque()
 def register(filename: str, code: str) -> None:
     """Let tracebacks and ``inspect`` find the lines of code that is in no file. The oldest are forgotten at a cap."""
     cache = linecache.cache
+    if type(cache) is not dict:
+        linecache.cache = cache = {}
     if filename not in cache:
         _registered.append(filename)
         if len(_registered) > KEPT_SOURCES:

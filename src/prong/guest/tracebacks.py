@@ -9,12 +9,14 @@ from typing import Any
 
 from .interrupts import guard
 
+_get_line = linecache.getline
 _OWN_DIRECTORY = __file__.rpartition("/")[0] + "/"
 _HEAD = _TAIL = 100
 """Frames kept at each end of a long traceback."""
 _VALUE_LIMIT = 64 * 1024
 _TEXT_LIMIT = 512 * 1024
 _SOURCE_LIMIT = 500
+_POSITION_LIMIT = 2**31
 
 
 def _cut(text: str, limit: int) -> str:
@@ -49,25 +51,30 @@ def _frames(tb: types.TracebackType | None) -> list[dict[str, Any]]:
         code = frame.f_code
         if code.co_filename.startswith(_OWN_DIRECTORY):
             continue
-        source = linecache.getline(code.co_filename, line, frame.f_globals).strip()[:_SOURCE_LIMIT]
+        source = _get_line(code.co_filename, line, frame.f_globals).strip()[:_SOURCE_LIMIT]
         function = getattr(code, "co_qualname", code.co_name)  # co_qualname: Python 3.11
         file = code.co_filename[:_SOURCE_LIMIT]
         frames.append({"file": file, "line": line, "function": function[:_SOURCE_LIMIT], "source": source})
     return frames
 
 
-def _whole(value: object) -> int | None:
-    return value if type(value) is int else None
+def _position(value: object) -> int | None:
+    """A line or column as the host takes it; a SyntaxError made by user code may hold anything."""
+    return value if type(value) is int and 0 <= value < _POSITION_LIMIT else None
+
+
+def _short(value: object) -> str | None:
+    return None if value is None else str(value)[:_SOURCE_LIMIT]
 
 
 def _syntax(error: SyntaxError) -> dict[str, Any]:
     return {
-        "file": None if error.filename is None else str(error.filename),
-        "line": _whole(error.lineno),
-        "column": _whole(error.offset),
-        "end_line": _whole(getattr(error, "end_lineno", None)),  # both: Python 3.10
-        "end_column": _whole(getattr(error, "end_offset", None)),
-        "text": None if error.text is None else str(error.text)[:_SOURCE_LIMIT],
+        "file": _short(error.filename),
+        "line": _position(error.lineno),
+        "column": _position(error.offset),
+        "end_line": _position(getattr(error, "end_lineno", None)),  # both: Python 3.10
+        "end_column": _position(getattr(error, "end_offset", None)),
+        "text": _short(error.text),
     }
 
 

@@ -39,11 +39,7 @@ def unpack(archive: Path | IO[bytes], root: Path, *, tick: Callable[[str], None]
     """
     name = str(archive) if isinstance(archive, Path) else "the archive"
     try:
-        with (
-            tarfile.open(archive, "r:*")
-            if isinstance(archive, Path)
-            else tarfile.open(fileobj=archive, mode="r|*") as tar
-        ):
+        with tarfile.open(archive, "r:*") if isinstance(archive, Path) else tarfile.open(fileobj=archive, mode="r|*") as tar:
             unpacker = _Unpacker(root, tar)
             for member in tar:
                 tick(member.name)
@@ -133,9 +129,7 @@ class _Unpacker:
             raise _refused(member.name, "is a hard link to something outside")
         resolved = os.path.join(parent, os.path.basename(source))
         if not os.path.lexists(resolved) or stat.S_ISDIR(os.lstat(resolved).st_mode):
-            raise _refused(
-                member.name, f"is a hard link to {member.linkname!r}, which the archive has not given before"
-            )
+            raise _refused(member.name, f"is a hard link to {member.linkname!r}, which the archive has not given before")
         return resolved
 
     def _file(self, member: tarfile.TarInfo, target: str) -> None:
@@ -217,9 +211,7 @@ def _copy_file(origin: str, target: str, info: os.stat_result) -> None:
     try:
         source = os.open(origin, os.O_RDONLY | os.O_NOFOLLOW)
     except PermissionError as error:
-        raise InvalidInput(
-            f"{origin} cannot be read", hint="import it as a user who can", data={"path": origin}
-        ) from error
+        raise InvalidInput(f"{origin} cannot be read", hint="import it as a user who can", data={"path": origin}) from error
     with os.fdopen(source, "rb") as stream, open(target, "xb") as output:
         while chunk := stream.read(_COPY_CHUNK):
             output.write(chunk)

@@ -22,9 +22,7 @@ from prong.image.spec import ImageSpec
 Mode = Literal["root", "unshare", "fakechroot"]
 
 # Host apt settings that decide whether its archives can be reached and believed; everything else of them stays outside.
-_PASSED_APT = re.compile(
-    r"Acquire::(?:(?:https?|ftp)::|Retries|Check-Valid-Until|Check-Date|ForceIPv[46])\S* \"[^\"]+\";"
-)
+_PASSED_APT = re.compile(r"Acquire::(?:(?:https?|ftp)::|Retries|Check-Valid-Until|Check-Date|ForceIPv[46])\S* \"[^\"]+\";")
 # Left by the tools themselves, different for each build, and of no use inside.
 _JUNK = (
     "etc/apt/apt.conf.d/99mmdebstrap",
@@ -114,9 +112,7 @@ def bootstrap(
     )
 
 
-def run_commands(
-    spec: ImageSpec, *, mode: Mode, before: Path, output: Path, runner: Runner, progress: Progress
-) -> None:
+def run_commands(spec: ImageSpec, *, mode: Mode, before: Path, output: Path, runner: Runner, progress: Progress) -> None:
     """Run ``spec.run`` inside the root in the tar ``before`` and write the outcome as the tar ``output``.
 
     Each command is a ``sh -eu -c`` of its own, with the spec's environment and working directory and with the host's
@@ -228,9 +224,7 @@ def installed_packages(root: Path) -> tuple[Package, ...]:
         return ()
     found = []
     for stanza in status.read_text(errors="replace").split("\n\n"):
-        fields = dict(
-            line.split(": ", 1) for line in stanza.splitlines() if re.match(r"(Package|Version|Status): ", line)
-        )
+        fields = dict(line.split(": ", 1) for line in stanza.splitlines() if re.match(r"(Package|Version|Status): ", line))
         if fields.get("Status", "").endswith(" installed"):
             found.append(Package(kind="deb", name=fields["Package"], version=fields["Version"]))
     return tuple(sorted(found, key=lambda package: package.name))

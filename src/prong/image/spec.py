@@ -189,9 +189,7 @@ class ImageSpec(BaseModel):
             reason = str(first["msg"]).removeprefix("Value error, ")
             raise InvalidInput(
                 f"{where}: {field}: {reason}",
-                hint=f"known fields: {', '.join(cls.model_fields)}, extends"
-                if first["type"] == "extra_forbidden"
-                else "",
+                hint=f"known fields: {', '.join(cls.model_fields)}, extends" if first["type"] == "extra_forbidden" else "",
                 data={"field": field, "source": where},
             ) from error
 

@@ -96,9 +96,7 @@ class ImageStore:
 
     # -- making
 
-    def build(
-        self, spec: ImageSpec, *, tag: str | None = None, force: bool = False, progress: Progress = silent
-    ) -> Image:
+    def build(self, spec: ImageSpec, *, tag: str | None = None, force: bool = False, progress: Progress = silent) -> Image:
         """The image of ``spec``: at once if an unchanged spec was built before, else built now.
 
         A second build of the same spec, in any process, waits for the first and shares its result.
@@ -248,9 +246,7 @@ class ImageStore:
         progress(BuildEvent(Stage.DONE, measured.digest, 1.0))
         return self._load(measured.digest)
 
-    def _seal(
-        self, root: Path, env: dict[str, str], workdir: str, epoch: int | None, progress: Progress
-    ) -> tree.Measure:
+    def _seal(self, root: Path, env: dict[str, str], workdir: str, epoch: int | None, progress: Progress) -> tree.Measure:
         progress(BuildEvent(Stage.SEAL, "setting permissions"))
         tree.seal(root, epoch=epoch)
         if epoch is not None:

@@ -85,9 +85,7 @@ def seal(root: Path, *, epoch: int | None) -> None:
             _clamp(path, info.st_mtime, epoch)
             continue
         else:
-            raise Corrupt(
-                f"/{relative} is a device, socket or pipe, which an image cannot hold", data={"path": relative}
-            )
+            raise Corrupt(f"/{relative} is a device, socket or pipe, which an image cannot hold", data={"path": relative})
         if stat.S_IMODE(info.st_mode) != wanted:
             os.chmod(path, wanted)
         _clamp(path, info.st_mtime, epoch)

@@ -43,10 +43,14 @@ class CpuState(Protocol):
 
 
 def initial_fpu(size: int) -> bytes:
-    """The XSAVE area of a thread that has not used the FPU: control words at their reset values, components initial."""
+    """The XSAVE area of a thread that has not used the FPU, ``size`` bytes: control words at their reset values.
+
+    x87 and SSE are marked as present, because with standard-format XRSTOR (and KVM_SET_XSAVE) MXCSR is only taken then.
+    """
     area = bytearray(size)
     struct.pack_into("<H", area, 0, 0x37F)
     struct.pack_into("<I", area, 24, 0x1F80)
+    area[XSAVE_LEGACY] = 3
     return bytes(area)
 
 

@@ -91,4 +91,5 @@ def out_of_memory(kernel: Kernel) -> None:
     """The memory limit is reached and the program needs a page: end it, as Linux' OOM killer would, and say so."""
     limit = kernel.limits.memory >> 20
     kernel.process.exit_status = SIGKILL
+    kernel.process.exit_limit = "memory"
     kernel.process.exit_reason = f"memory limit of {limit} MiB reached"

@@ -23,6 +23,7 @@ TICK = 0.004
 """Seconds between ticks while the program runs: the bound on how long control messages and other tasks wait."""
 
 SYS_RT_SIGRETURN = 15
+LIMIT_ERRNOS = frozenset({errno.ENOMEM, errno.ENOSPC, errno.EMFILE, errno.EAGAIN})
 _MASK = 0xFFFFFFFFFFFFFFFF
 _ENOSYS = -errno.ENOSYS & _MASK
 _TICK_SIGNAL = {signal.SIGALRM}
@@ -37,6 +38,10 @@ class Host(Protocol):
 
     def service(self, timeout: int | None) -> None:
         """Handle control messages; wait for one up to ``timeout`` ns (None: for ever; 0: only what is there)."""
+        ...
+
+    def short_of(self, number: int, error: int) -> None:
+        """System call ``number`` failed with one of LIMIT_ERRNOS: perhaps a limit of the cell was hit."""
         ...
 
     def stopping(self) -> bool:
@@ -180,6 +185,8 @@ class Loop:
             result = handler(kernel, task, *args[:arity])
         except SysErr as e:
             result = -e.errno
+            if e.errno in LIMIT_ERRNOS:
+                self.host.short_of(number, e.errno)
         except Wait as w:
             task.call = (number, *args)
             task.block(w.queues, w.deadline, w.restart, w.partial)

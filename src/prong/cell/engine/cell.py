@@ -107,9 +107,11 @@ class Cell:
 
     def _on_exit(self, report: dict[str, Any]) -> None:
         self.ended = Ending.parse(report)
+        if self.ended.limit and self._run is not None:
+            self._run.limit = LimitHit(self.ended.limit, float(self.descent.limits.get(self.ended.limit) or 0))
 
     def _on_limit(self, name: str, allowed: float) -> None:
-        if self._run is not None:
+        if self._run is not None and self._run.limit is None:
             self._run.limit = LimitHit(str(name)[:20], float(allowed))
 
     def _on_refused(self, _total: int, kind: str, call: str, detail: str) -> None:

@@ -13,23 +13,27 @@ from prong.errors import Json
 class Ending:
     """The end of a program: its exit code, or the signal that killed it, and the reason in words where there is one.
 
+    ``limit`` is the name of the limit that ended it, or empty.
+
     ``usage`` has bytes, nanoseconds and counts: memory, memory_peak, overlay, cpu_ns, syscalls, faults, threads, refused.
     """
 
     code: int | None
     signal: int | None
     reason: str
+    limit: str
     usage: dict[str, int]
 
     @classmethod
     def parse(cls, raw: dict[str, Any]) -> Self:
         """Check a host's report; raises ValueError, TypeError, KeyError for a malformed one."""
         code, number = raw["code"], raw["signal"]
-        usage = {str(k): int(v) for k, v in raw.items() if k not in ("code", "signal", "reason", "refusals")}
+        usage = {str(k): int(v) for k, v in raw.items() if k not in ("code", "signal", "reason", "limit", "refusals")}
         return cls(
             None if code is None else int(code) & 0xFF,
             None if number is None else int(number) & 0x7F,
             str(raw["reason"])[:2000],
+            str(raw["limit"])[:20],
             usage,
         )
 
@@ -51,4 +55,4 @@ class Ending:
     def to_json(self) -> dict[str, Json]:
         """All of it."""
         usage: dict[str, Json] = dict(self.usage)
-        return {"code": self.code, "signal": self.signal, "reason": self.reason, "usage": usage}
+        return {"code": self.code, "signal": self.signal, "reason": self.reason, "limit": self.limit, "usage": usage}

@@ -83,7 +83,7 @@ class Files:
         """Make or replace a file; its directory must exist."""
         content = data.encode() if isinstance(data, str) else data
         name = os.fsencode(path)
-        self._ask("write", path, path=name, offset=None, data=content[:CHUNK], mode=mode)
+        self._ask("write", path, path=name, offset=0, data=content[:CHUNK], mode=mode)
         for at in range(CHUNK, len(content), CHUNK):
             self._ask("write", path, path=name, offset=at, data=content[at : at + CHUNK], mode=mode)
 

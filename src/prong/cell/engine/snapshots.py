@@ -58,6 +58,7 @@ def write_snapshot(cell: Cell, folder: Path, origin: Origin, *, durable: bool = 
     memory_fd = os.open(folder / MEMORY, flags, 0o600)
     state_fd = os.open(folder / STATE, flags, 0o600)
     try:
+        os.ftruncate(memory_fd, cell.stats()["memory_size"])
         cell.write_snapshot(memory_fd, state_fd)
     finally:
         os.close(memory_fd)

@@ -42,7 +42,8 @@ class Spawner:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._stderr,
-            env={"LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"},
+            env={},
+            start_new_session=True,
         )
         theirs.close()
         self.connection = Connection(ours, _no_events, name="the spawner")

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from typing import TYPE_CHECKING
 
+from prong.cell.abi.numbers import NR
 from prong.cell.host.spec import STDERR, STDOUT, CallLimits
 
 if TYPE_CHECKING:
     from prong.cell.host.wire import Message
     from prong.cell.kernel import Kernel
+
+_SHORTAGES: dict[tuple[int | None, int], tuple[str, str]] = {
+    (NR["mmap"], errno.ENOMEM): ("memory", "memory"),
+    (NR["mremap"], errno.ENOMEM): ("memory", "memory"),
+    (NR["clone"], errno.EAGAIN): ("threads", "threads"),
+    (NR["clone3"], errno.EAGAIN): ("threads", "threads"),
+    (None, errno.ENOSPC): ("overlay", "overlay"),
+    (None, errno.EMFILE): ("files", "files"),
+}
+"""(system call or None for any, errno) → (name of the limit, its field in Limits)."""
 
 GRACE = 1_000_000_000
 """Nanoseconds the program has after SIGINT before it is killed."""
@@ -29,6 +41,7 @@ class CallAccount:
         self._output_left: int | None = None
         self._kill_at: int | None = None
         self._hit = ""
+        self._told: set[str] = set()
 
     def begin(self, limits: CallLimits) -> None:
         """Start counting."""
@@ -36,6 +49,7 @@ class CallAccount:
         self.active = True
         self._kill_at = None
         self._hit = ""
+        self._told.clear()
         self._wall_end = None if limits.wall is None else time.monotonic_ns() + int(limits.wall * 1e9)
         cpu = self.kernel.cpu.cpu_time(None)
         self._cpu_end = None if limits.cpu is None else cpu + int(limits.cpu * 1e9)
@@ -72,6 +86,7 @@ class CallAccount:
             if now >= self._kill_at:
                 process = self.kernel.process
                 process.exit_status = SIGKILL
+                process.exit_limit = self._hit
                 process.exit_reason = f"{self._hit} limit reached and the program did not stop"
             return
         if self._wall_end is not None and now >= self._wall_end:
@@ -86,6 +101,14 @@ class CallAccount:
         self._kill_at = time.monotonic_ns() + GRACE
         self.pending.append(("limit", name, allowed))
         self.kernel.signals.post(SIGINT)
+
+    def short_of(self, number: int, error: int) -> None:
+        """A system call failed with an errno that a limit of the cell can cause; report the limit once per call."""
+        limits = self.kernel.limits
+        name, allowed = _SHORTAGES.get((number, error)) or _SHORTAGES.get((None, error)) or ("", "")
+        if name and name not in self._told:
+            self._told.add(name)
+            self.pending.append(("limit", name, getattr(limits, allowed)))
 
     def time_left(self) -> int | None:
         """Nanoseconds until :meth:`enforce` must be called again, or None."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 
-from prong.cell.fs.stdio import ChannelDuplex, ChannelIn, ChannelOut
-
 import prong.cell.syscalls  # noqa: F401  (registers every handler)
 from prong.cell.core.cpu import FakeCpu
 from prong.cell.core.errors import SysErr
@@ -16,7 +14,10 @@ from prong.cell.cpu.boot import write_supervisor
 from prong.cell.cpu.cpu import Cpu
 from prong.cell.fs import hostapi
 from prong.cell.fs.image import ImageSource
+from prong.cell.fs.opening import open_path
 from prong.cell.fs.state import FsState
+from prong.cell.fs.stdio import ChannelDuplex, ChannelIn, ChannelOut
+from prong.cell.fs.walk import walk
 from prong.cell.host.spec import CONTROL, CONTROL_FD, STDERR, STDIN, STDOUT, BootSpec, Identity
 from prong.cell.ipc.net import Loopback
 from prong.cell.kernel import Kernel
@@ -30,7 +31,7 @@ from prong.cell.program.start import ProgramSpec, start
 from prong.cell.refusals import RefusalLog
 from prong.cell.task.clock import Clock
 from prong.cell.task.signals import Signals
-from prong.cell.task.task import Scheduler
+from prong.cell.task.task import Scheduler, Task
 from prong.kvm.device import Kvm
 
 
@@ -81,11 +82,12 @@ def _standard_descriptors(kernel: Kernel, control: bool) -> None:
 
 def start_program(kernel: Kernel, spec: BootSpec, kvm: Kvm) -> None:
     """Load the program of ``spec`` and make its first task ready. Raises BadProgram, SysErr."""
-    if spec.cwd:
-        kernel.fs.set_cwd(hostapi.lookup(kernel.fs, spec.cwd))
+    fs = kernel.fs
+    fs.set_cwd(walk(fs, fs.base, spec.cwd or b"/").existing())
+    nobody = Task(0, kernel.sched)
 
     def open_file(path: bytes) -> File:
-        return hostapi.open_file(kernel.fs, path)
+        return open_path(kernel, nobody, fs.cwd, path, os.O_RDONLY, 0)
 
     hwcap = kvm.leaf(1)[3]
     program = ProgramSpec(spec.path, spec.argv, spec.environ)

@@ -8,10 +8,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from prong.cell.fs.stdio import ChannelDuplex, ChannelIn, ChannelOut
-
 from prong.cell.core.errors import SysErr
 from prong.cell.cpu.loop import Loop, VmBroken
+from prong.cell.fs.stdio import ChannelDuplex, ChannelIn, ChannelOut
 from prong.cell.host import build, requests
 from prong.cell.host.account import CallAccount
 from prong.cell.host.spec import CONTROL, CONTROL_FD, STDIN, CallLimits, Identity
@@ -77,6 +76,10 @@ class CellHost:
             except Closed:
                 return
 
+    def short_of(self, number: int, error: int) -> None:
+        """For the run loop: a call failed for want of something limited; tell which limit it was."""
+        self.account.short_of(number, error)
+
     def stopping(self) -> bool:
         """For the run loop: paused or hung up."""
         return self.paused or self.closed
@@ -94,7 +97,7 @@ class CellHost:
     def _connect_channels(self) -> None:
         for file in {id(f): f for f in self.kernel.fds.files.values()}.values():
             if isinstance(file, ChannelOut | ChannelDuplex):
-                file.sink = self._sink
+                file.set_sink(self._sink)
 
     def _sink(self, channel: int, data: bytes) -> None:
         """The program wrote to one of its outside streams."""

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from prong.cell.core.file import Stat
 from prong.cell.fs import hostapi
 from prong.cell.host import build
 from prong.cell.host.spec import Identity
@@ -31,6 +32,7 @@ def exit_report(kernel: Kernel) -> dict[str, Any]:
         "code": status >> 8 if not status & 0x7F else None,
         "signal": status & 0x7F or None,
         "reason": process.exit_reason,
+        "limit": process.exit_limit,
         "refusals": [(r.kind, r.call, r.detail, n) for r, n in kernel.refusals.counts.items()],
         **figures(kernel),
     }
@@ -41,6 +43,7 @@ def figures(kernel: Kernel) -> dict[str, Any]:
     phys = kernel.space.phys
     return {
         "memory": phys.used * PAGE,
+        "memory_size": phys.size,
         "memory_peak": phys.peak * PAGE,
         "overlay": kernel.fs.quota.used,
         "cpu_ns": kernel.cpu.cpu_time(None),
@@ -117,15 +120,20 @@ def _read(kernel: Kernel, path: bytes, offset: int, size: int) -> bytes:
     return hostapi.read_file(kernel.fs, path, offset, min(size, MAX_READ))
 
 
-def _write(kernel: Kernel, path: bytes, offset: int | None, data: bytes, mode: int) -> None:
-    hostapi.write_file(kernel.fs, path, data, offset=offset, mode=mode)
+def _write(kernel: Kernel, path: bytes, offset: int, data: bytes, mode: int) -> int:
+    return hostapi.write_file(kernel.fs, path, data, offset, mode=mode)
+
+
+def _told(stat: Stat) -> tuple[int, int, int]:
+    """What ``engine.files`` reads: mode, size in bytes, mtime in ns."""
+    return stat.mode, stat.size, stat.mtime_ns
 
 
 _FILE_OPS: dict[str, Callable[..., Any]] = {
     "read": _read,
     "write": _write,
-    "list": lambda kernel, path: hostapi.list_dir(kernel.fs, path),
-    "stat": lambda kernel, path: hostapi.stat_path(kernel.fs, path),
+    "list": lambda kernel, path: [(e.name, _told(e.stat)) for e in hostapi.list_dir(kernel.fs, path)],
+    "stat": lambda kernel, path: _told(hostapi.stat_path(kernel.fs, path, follow=False)),
     "remove": lambda kernel, path, recursive: hostapi.remove(kernel.fs, path, recursive=recursive),
     "move": lambda kernel, source, target: hostapi.move(kernel.fs, source, target),
     "mkdir": lambda kernel, path, parents: hostapi.make_dir(kernel.fs, path, parents=parents),

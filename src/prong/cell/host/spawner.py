@@ -204,7 +204,7 @@ def main() -> None:
         keep = frozenset({channel.fileno(), kvm.fd, 2})
         spec = JailSpec(
             root=Path(config["root"]),
-            policy=vmm_policy(abi.ALL),
+            policy=vmm_policy((abi.KVM_RUN, *abi.ALL)),
             keep_fds=keep,
             identity=Uid(NOBODY, NOBODY) if os.geteuid() == 0 else None,
             rlimits=rlimits.Rlimits(address_space=None, file_size=1 << 38),

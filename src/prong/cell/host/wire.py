@@ -62,7 +62,7 @@ class Decoder:
 
     def _parse(self, body: bytes) -> Message:
         try:
-            value = msgpack.unpackb(body, use_list=False, strict_map_key=False, max_buffer_size=self.limit)
+            value = msgpack.unpackb(body, use_list=False, strict_map_key=False)
         except (ValueError, msgpack.exceptions.UnpackException) as e:
             raise ProtocolViolation(f"a frame that is not msgpack: {e}") from e
         if not isinstance(value, tuple) or not value or not isinstance(value[0], str):

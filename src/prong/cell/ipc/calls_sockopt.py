@@ -42,10 +42,10 @@ def known_level(socket: Socket, level: int) -> bool:
     return level == o.SOL_IP or level == (o.SOL_TCP if isinstance(socket, TcpSocket) else o.SOL_UDP)
 
 
-def check_level(socket: Socket, level: int) -> None:
-    """SysErr(EOPNOTSUPP) for AF_UNIX, ENOPROTOOPT elsewhere, when there is no such level."""
+def check_level(socket: Socket, level: int, otherwise: tuple[int, ...]) -> None:
+    """When there is no such level: SysErr(EOPNOTSUPP) for the domains in ``otherwise``, ENOPROTOOPT elsewhere."""
     if level != o.SOL_SOCKET and not known_level(socket, level):
-        raise SysErr(errno.EOPNOTSUPP if socket.domain in (AF_UNIX, AF_INET) else errno.ENOPROTOOPT)
+        raise SysErr(errno.EOPNOTSUPP if socket.domain in otherwise else errno.ENOPROTOOPT)
 
 
 @syscall("setsockopt")
@@ -54,7 +54,7 @@ def sys_setsockopt(kernel: Kernel, task: Task, fd: int, level: int, name: int, a
     socket, level, name, size = get(kernel, fd), s32(level), s32(name), s32(size)
     if size < 0:
         raise SysErr(errno.EINVAL)
-    check_level(socket, level)
+    check_level(socket, level, (AF_UNIX,))
     raw = kernel.mem.read(address, min(size, MAX_OPTION)) if size else b""
     if level == o.SOL_SOCKET and _set_socket(kernel, socket, name, raw):
         return 0
@@ -155,7 +155,7 @@ def _timeout(raw: bytes) -> int | None:
 def sys_getsockopt(kernel: Kernel, task: Task, fd: int, level: int, name: int, address: int, size: int) -> int:
     """getsockopt(2)."""
     socket, level, name = get(kernel, fd), s32(level), s32(name)
-    check_level(socket, level)
+    check_level(socket, level, (AF_UNIX, AF_INET))
     room = s32(kernel.mem.u32(size))
     if room < 0:
         raise SysErr(errno.EINVAL)

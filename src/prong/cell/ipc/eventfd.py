@@ -36,10 +36,10 @@ class EventFd(IpcFile):
         return value.to_bytes(8, "little")
 
     def write(self, data: bytes) -> int:
-        """Add; WouldBlock when the sum would exceed 2**64 - 2."""
-        if len(data) < 8:
+        """Add exactly eight bytes' value; WouldBlock when the sum would exceed 2**64 - 2."""
+        if len(data) != 8:
             raise SysErr(errno.EINVAL)
-        value = int.from_bytes(data[:8], "little")
+        value = int.from_bytes(data, "little")
         if value == MAX_COUNT:
             raise SysErr(errno.EINVAL)
         if self.count + value >= MAX_COUNT:

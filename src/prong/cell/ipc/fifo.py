@@ -39,8 +39,8 @@ def open_fifo(task: Task, pipe: Pipe, flags: int, node: File) -> PipeEnd:
             raise Wait((pipe.open_queue,))
     elif not _partner(pipe, mode) and opening.seen == _opens(pipe, mode):
         raise Wait((pipe.open_queue,))
-    task.scratch = None
     end = PipeEnd(pipe, flags, 0, node)
+    task.scratch = None
     if opening is not None and mode == O_RDONLY:
         # A writer that came and went while this reader slept must show as a hang-up, not as "no writer yet".
         end.seen_writers = opening.seen

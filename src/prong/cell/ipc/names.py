@@ -39,12 +39,12 @@ def pack(name: bytes) -> bytes:
     return HEADER + name + (b"\0" if name and name[0] else b"")
 
 
-def choose(net: Loopback) -> bytes:
+def choose(net: Loopback, type_: int) -> bytes:
     """An unused abstract name of five hexadecimal digits (unix(7), "Autobind feature")."""
     for _ in range(1 << 20):
         net.next_auto = (net.next_auto + 1) & 0xFFFFF
         name = b"\0%05x" % net.next_auto
-        if name not in net.abstract:
+        if (type_, name) not in net.abstract:
             return name
     raise SysErr(errno.ENOSPC)
 

@@ -26,7 +26,7 @@ class Loopback:
     """Bound names and ports, inode numbers, and counters of what the host holds for the program.
 
     ``held``: bytes in sockets (at most 64 MiB). ``inflight``: descriptors in unread SCM_RIGHTS messages. ``watches``:
-    epoll registrations. ``abstract``: AF_UNIX names without a path, as given to bind(2) (with the leading NUL).
+    epoll registrations. ``abstract``: (socket type, AF_UNIX name without a path, with its leading NUL) → socket.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Loopback:
         self.inflight = 0
         self.watches = 0
         self.pipe_pages = 0
-        self.abstract: dict[bytes, UnixSocket] = {}
+        self.abstract: dict[tuple[int, bytes], UnixSocket] = {}
         self.next_auto = 0
         self.tcp = PortTable()
         self.udp = PortTable()

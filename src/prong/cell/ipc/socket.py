@@ -184,6 +184,10 @@ class Socket(IpcFile):
         if self.error:
             raise SysErr(self.take_error())
 
+    def nonblocking(self, flags: int) -> bool:
+        """Whether a call with MSG_* ``flags`` must not wait; a shut datagram socket then says EAGAIN, not end."""
+        return bool(self.flags & O_NONBLOCK or flags & MSG_DONTWAIT)
+
     def flag(self, level: int, name: int) -> bool:
         """Whether a remembered integer option is set and not zero."""
         return any(self.options.get((level, name), b""))

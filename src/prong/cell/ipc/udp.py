@@ -147,7 +147,7 @@ class UdpSocket(InetSocket):
     def deliver(self, datagram: Datagram) -> None:
         """Put a datagram in the inbox; dropped without a word when it is full."""
         cost = len(datagram.data) + OVERHEAD
-        if self.shut & SHUT_RD or (self.inbox and self.used + cost > min(self.rcvbuf, MAX_BUFFER)):
+        if self.inbox and self.used + cost > min(self.rcvbuf, MAX_BUFFER):
             return
         try:
             self.net.charge(cost)
@@ -163,7 +163,7 @@ class UdpSocket(InetSocket):
             raise SysErr(errno.EOPNOTSUPP)
         self.raise_error()
         if not self.inbox:
-            if self.shut & SHUT_RD:
+            if self.shut & SHUT_RD and not self.nonblocking(flags):
                 return Received(b"")
             raise WouldBlock
         first = self.inbox[0]
@@ -204,7 +204,7 @@ class UdpSocket(InetSocket):
 
     def shutdown(self, how: int) -> None:
         """shutdown(2); it happens and is still ENOTCONN on a socket without a peer."""
-        self.shut |= how if self.remote is not None else 0
+        self.shut |= how
         self.queue.signal(0)
         if self.remote is None:
             raise SysErr(errno.ENOTCONN)

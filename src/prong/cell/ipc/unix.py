@@ -52,27 +52,27 @@ class UnixSocket(Socket):
         if self.name:
             raise SysErr(errno.EINVAL)
         if not name:
-            name = names.choose(self.net)
+            name = names.choose(self.net, self.type)
         if name[0]:
             self.node = names.bind_path(kernel, name, self)
         else:
-            if name in self.net.abstract:
+            if (self.type, name) in self.net.abstract:
                 raise SysErr(errno.EADDRINUSE)
-            self.net.abstract[name] = self
+            self.net.abstract[self.type, name] = self
         self.name = name
 
     def autobind(self) -> None:
         """Give a nameless socket a name, as SO_PASSCRED sockets get one when they send."""
         if not self.name:
-            self.name = names.choose(self.net)
-            self.net.abstract[self.name] = self
+            self.name = names.choose(self.net, self.type)
+            self.net.abstract[self.type, self.name] = self
 
     def find(self, kernel: Kernel, raw: bytes) -> UnixSocket:
         """The socket bound to an address. SysErr: ENOENT, ECONNREFUSED, EPROTOTYPE for one of another type."""
         name = names.parse(raw)
         if not name:
             raise SysErr(errno.EINVAL)
-        found = names.find_path(kernel, name) if name[0] else self.net.abstract.get(name)
+        found = names.find_path(kernel, name) if name[0] else self.net.abstract.get((self.type, name))
         if found is None:
             raise SysErr(errno.ECONNREFUSED)
         if found.type != self.type:
@@ -92,8 +92,8 @@ class UnixSocket(Socket):
         if self.node is not None:
             self.node.state = None
             self.node = None
-        elif self.name and self.net.abstract.get(self.name) is self:
-            del self.net.abstract[self.name]
+        elif self.name and self.net.abstract.get((self.type, self.name)) is self:
+            del self.net.abstract[self.type, self.name]
 
 
 @saved("unix_stream")
@@ -127,10 +127,10 @@ class UnixStream(UnixSocket, StreamSocket):
         server = self.find(kernel, raw)
         if not isinstance(server, UnixStream) or server.state != LISTENING or server.shut & SHUT_RD:
             raise SysErr(errno.ECONNREFUSED)
-        if self.state != CLOSED or self.peer is not None:
-            raise SysErr(errno.EISCONN if self.state == CONNECTED else errno.EINVAL)
         if len(server.accepts) > server.backlog:
             raise WouldBlock(server.queue)
+        if self.state != CLOSED or self.peer is not None:
+            raise SysErr(errno.EISCONN if self.state == CONNECTED else errno.EINVAL)
         self.net.charge(SOCKET_COST)
         if self.passcred:
             self.autobind()

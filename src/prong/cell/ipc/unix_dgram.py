@@ -104,10 +104,10 @@ class UnixDgram(UnixSocket):
         assert isinstance(server, UnixDgram)
         if server.state != LISTENING or server.shut & SHUT_RD:
             raise SysErr(errno.ECONNREFUSED)
-        if self.state != CLOSED:
-            raise SysErr(errno.EISCONN if self.state == CONNECTED else errno.EINVAL)
         if len(server.accepts) > server.backlog:
             raise WouldBlock(server.queue)
+        if self.state != CLOSED:
+            raise SysErr(errno.EISCONN if self.state == CONNECTED else errno.EINVAL)
         self.net.charge(SOCKET_COST)
         child = UnixDgram(self.net, self.type)
         child.name, child.peer_name, self.peer_name = server.name, self.name, server.name
@@ -155,9 +155,11 @@ class UnixDgram(UnixSocket):
         """The whole message."""
         if message.flags & MSG_OOB:
             raise SysErr(errno.EOPNOTSUPP)
-        other = self._destination(message)
         if len(data) > self.send_limit():
             raise SysErr(errno.EMSGSIZE)
+        if self.shut & SHUT_WR and self.type == SOCK_DGRAM:
+            raise SysErr(errno.EPIPE)
+        other = self._destination(message)
         if self.shut & SHUT_WR:
             raise SysErr(errno.EPIPE)
         if other.gone:
@@ -202,7 +204,7 @@ class UnixDgram(UnixSocket):
             raise SysErr(errno.ENOTCONN)
         self.raise_error()
         if not self.inbox:
-            if self.shut & SHUT_RD:
+            if self.shut & SHUT_RD and (self.type == SOCK_SEQPACKET or not self.nonblocking(flags)):
                 return Received(b"")
             raise WouldBlock
         message = self.inbox[0]

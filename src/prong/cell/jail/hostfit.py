@@ -36,8 +36,7 @@ _BY_ERRNO = {
     errno.EPERM: "if this is a container, its seccomp profile or missing privileges forbid it; run prong on the host,"
     " or let the container make namespaces (for Docker: `--security-opt seccomp=unconfined --security-opt"
     " apparmor=unconfined --security-opt systempaths=unconfined`)",
-    errno.ENOSYS: "this kernel is too old (Linux 5.14 or newer is needed),"
-    " or a container's seccomp profile hides the call",
+    errno.ENOSYS: "this kernel is too old (Linux 5.14 or newer is needed), or a container's seccomp profile hides the call",
     errno.ENOSPC: "the limit on namespaces of this kind, or on their nesting, is reached:"
     " see /proc/sys/user/max_*_namespaces",
     errno.EINVAL: "this kernel lacks the feature, or the process has more than one thread",

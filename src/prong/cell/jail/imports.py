@@ -50,9 +50,7 @@ class _Closed(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        raise ModuleNotFoundError(
-            f"{fullname} was not imported before the jail closed; add it to preload()", name=fullname
-        )
+        raise ModuleNotFoundError(f"{fullname} was not imported before the jail closed; add it to preload()", name=fullname)
 
 
 def close() -> Fact:

@@ -97,7 +97,7 @@ class Jail:
 
         Called once in the spawner, before its first fork, every host is born sealed and pays nothing; the spawner then
         lives under the filter too. Called in each host instead, it costs each one the translation of the filter into
-        machine code, some tenths of a millisecond.
+        machine code, some tenths of a millisecond. Never twice: under the filter there is no adding another.
 
         Raises:
             HostUnfit: the kernel refused. The process is not sealed and must end.

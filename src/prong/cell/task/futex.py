@@ -149,6 +149,8 @@ class Futexes:
         """FUTEX_UNLOCK_PI: hand the lock to the oldest waiter. EPERM if the caller does not own it."""
         if mem.u32(address) & TID_MASK != task.tid:
             raise SysErr(errno.EPERM)
+        if address & 3:
+            raise SysErr(errno.EINVAL)
         self.hand_over(mem, address, 0)
         return 0
 

@@ -18,7 +18,8 @@ WAIT, WAKE, REQUEUE, CMP_REQUEUE, WAKE_OP, LOCK_PI, UNLOCK_PI, TRYLOCK_PI = 0, 1
 WAIT_BITSET, WAKE_BITSET, LOCK_PI2 = 9, 10, 13
 CLOCK_REALTIME_FLAG = 256
 COMMANDS = 127
-TIMED_BY_REALTIME = (WAIT, WAIT_BITSET, LOCK_PI2)
+TIMED = (WAIT, WAIT_BITSET, LOCK_PI, LOCK_PI2)
+TIMED_BY_REALTIME = (WAIT_BITSET, LOCK_PI2)
 
 
 @syscall("futex")
@@ -28,48 +29,47 @@ def sys_futex(kernel: Kernel, task: Task, uaddr: int, op: int, val: int, timeout
     if type(task.scratch) is Waiter:
         return futexes.resume(task)
     command = op & COMMANDS
+    if command == WAKE and not op & CLOCK_REALTIME_FLAG and not uaddr & 3:
+        return futexes.wake(uaddr, s32(val))
+    deadline = _deadline(kernel, timeout, op) if command in TIMED else None
     if op & CLOCK_REALTIME_FLAG and command not in TIMED_BY_REALTIME:
         raise SysErr(errno.ENOSYS)
+    if command == UNLOCK_PI:
+        return futexes.unlock(kernel.mem, task, uaddr)
     if uaddr & 3:
         raise SysErr(errno.EINVAL)
-    if command == WAKE:
-        return futexes.wake(uaddr, s32(val))
     if command in (WAIT, WAIT_BITSET):
-        return _wait(kernel, task, uaddr, op, u32(val), timeout, MATCH_ANY if command == WAIT else u32(val3))
+        return _wait(kernel, task, uaddr, u32(val), deadline, MATCH_ANY if command == WAIT else u32(val3))
     if command == WAKE_BITSET:
         if not u32(val3):
             raise SysErr(errno.EINVAL)
         return futexes.wake(uaddr, s32(val), u32(val3))
     if command in (LOCK_PI, LOCK_PI2, TRYLOCK_PI):
-        real = command == LOCK_PI or bool(op & CLOCK_REALTIME_FLAG)
-        deadline = _deadline(kernel, timeout, real=real, absolute=True) if command != TRYLOCK_PI else None
         return futexes.lock(kernel, task, uaddr, deadline, wait=command != TRYLOCK_PI)
-    if command == UNLOCK_PI:
-        return futexes.unlock(kernel.mem, task, uaddr)
     if command in (REQUEUE, CMP_REQUEUE, WAKE_OP):
         return _two_words(kernel, command, uaddr, s32(val), s32(timeout), uaddr2, u32(val3))
     raise SysErr(errno.ENOSYS)
 
 
-def _wait(kernel: Kernel, task: Task, uaddr: int, op: int, expected: int, timeout: int, bitset: int) -> int:
+def _wait(kernel: Kernel, task: Task, uaddr: int, expected: int, deadline: int | None, bitset: int) -> int:
     if not bitset:
         raise SysErr(errno.EINVAL)
-    absolute = op & COMMANDS == WAIT_BITSET
-    deadline = _deadline(kernel, timeout, real=bool(op & CLOCK_REALTIME_FLAG), absolute=absolute)
     if kernel.mem.u32(uaddr) != expected:
         raise SysErr(errno.EAGAIN)
     raise kernel.process.futexes.wait(task, uaddr, bitset, deadline, restart=deadline is None)
 
 
-def _deadline(kernel: Kernel, timeout: int, *, real: bool, absolute: bool) -> int | None:
-    """The end of the wait in cell monotonic nanoseconds."""
+def _deadline(kernel: Kernel, timeout: int, op: int) -> int | None:
+    """The end of the wait in cell monotonic nanoseconds: relative for WAIT, on real time for LOCK_PI or with the flag."""
     if not timeout:
         return None
     ns = read_timespec(kernel.mem, timeout)
-    now = kernel.clock.monotonic()
-    if not absolute:
-        return now + ns
-    return now + ns - kernel.clock.realtime() if real else ns
+    command = op & COMMANDS
+    if command == WAIT:
+        return kernel.clock.monotonic() + ns
+    if command == LOCK_PI or op & CLOCK_REALTIME_FLAG:
+        return kernel.clock.monotonic() + ns - kernel.clock.realtime()
+    return ns
 
 
 def _two_words(kernel: Kernel, command: int, uaddr: int, val: int, val2: int, uaddr2: int, val3: int) -> int:

@@ -74,7 +74,7 @@ def sys_setsid(kernel: Kernel, task: Task) -> int:
     raise SysErr(errno.EPERM)
 
 
-# -- users and groups --------------------------------------------------------------------------------------------------
+# -- users and groups ------------------------------------------------------------------------------------------------
 
 
 def _privileged(kernel: Kernel) -> bool:
@@ -267,7 +267,7 @@ def sys_setgroups(kernel: Kernel, task: Task, size: int, address: int) -> int:
     return 0
 
 
-# -- capabilities ------------------------------------------------------------------------------------------------------
+# -- capabilities ----------------------------------------------------------------------------------------------------
 
 
 def _cap_words(kernel: Kernel, header: int) -> tuple[int, int]:

@@ -34,6 +34,8 @@ USER_FLAGS = 0x50DD5
 """The rflags bits a program may set by rt_sigreturn: AC RF OF DF TF SF ZF AF PF CF."""
 CLEARED_FLAGS = 0x10500
 """RF, DF and TF are off when a handler starts."""
+MXCSR_ALWAYS, MXCSR_EXTRA = 0xFFFF, 0x20000
+"""MXCSR bits every CPU with virtualization has (denormals-are-zeros included), and the one only some have (misaligned SSE)."""
 USER_TOP = 0x7FFFFFFFF000
 
 _HEAD = struct.Struct("<QQQQIIQ18Q4H5Q64xQ")
@@ -176,7 +178,7 @@ def read_fpu(kernel: Kernel, task: Task, address: int) -> bytes:
     legacy = bytearray(kernel.mem.read(address, XSAVE_LEGACY))
     magic, extended, wanted, size = _SW.unpack_from(legacy, SW_RESERVED)
     present = kernel.cpu.fpu_get(task)
-    allowed = struct.unpack_from("<I", present, 28)[0] or 0xFFBF
+    allowed = struct.unpack_from("<I", present, 28)[0] & MXCSR_EXTRA | MXCSR_ALWAYS
     if struct.unpack_from("<I", legacy, 24)[0] & ~allowed:
         raise BadFrame
     legacy[28:32] = present[28:32]

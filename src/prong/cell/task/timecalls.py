@@ -15,6 +15,7 @@ from prong.cell.task.clockids import (
     REALTIME,
     SLEEP_CLOCKS,
     STEADY_CLOCKS,
+    THREAD_CPUTIME,
     cpu_target,
     read_clock,
 )
@@ -66,7 +67,7 @@ def sys_clock_settime(kernel: Kernel, task: Task, clock: int, address: int) -> i
     clock = s32(clock)
     if clock != REALTIME:
         _, counts_cpu = cpu_target(kernel, task, clock)
-        raise SysErr(errno.EPERM if counts_cpu else errno.EINVAL)
+        raise SysErr(errno.EPERM if counts_cpu and clock < 0 else errno.EINVAL)
     _set_real(kernel, read_timespec(kernel.mem, address))
     return 0
 
@@ -142,8 +143,10 @@ def _sleep(kernel: Kernel, task: Task, deadline: int, remaining: int) -> int:
 def _cpu_sleep(kernel: Kernel, task: Task, clock: int, absolute: bool, request: int) -> int:
     """Sleep until a CPU clock reaches a time; it is never faster than time itself, so look when it could be there."""
     target, counts_cpu = cpu_target(kernel, task, clock)
+    if clock == THREAD_CPUTIME or clock in STEADY_CLOCKS or clock in REAL_CLOCKS:
+        raise SysErr(errno.EOPNOTSUPP)
     if not counts_cpu:
-        raise SysErr(errno.EOPNOTSUPP if clock in STEADY_CLOCKS or clock in REAL_CLOCKS else errno.EINVAL)
+        raise SysErr(errno.EINVAL)
     if target is task:
         raise SysErr(errno.EINVAL)
     now = kernel.cpu.cpu_time(target)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from prong.cell.core.errors import SysErr
 from prong.cell.core.table import s32, syscall, u32
-from prong.cell.task.clockids import REAL_CLOCKS, SLEEP_CLOCKS, cpu_target
+from prong.cell.task.clockids import REAL_CLOCKS, SLEEP_CLOCKS, STEADY_CLOCKS, cpu_target
 from prong.cell.task.siginfo import SIGALRM, SIGMAX
 from prong.cell.task.timers import (
     ITIMER_REAL,
@@ -91,7 +91,7 @@ def _itimerval(left: int, interval: int) -> bytes:
     return pack_timeval(interval) + pack_timeval(max(left, 1000) if left else 0)
 
 
-# -- timer_create ------------------------------------------------------------------------------------------------------
+# -- timer_create ----------------------------------------------------------------------------------------------------
 
 
 @syscall("timer_create")
@@ -100,7 +100,7 @@ def sys_timer_create(kernel: Kernel, task: Task, clock: int, event: int, ident: 
     clock, process = s32(clock), kernel.process
     target, counts_cpu = cpu_target(kernel, task, clock)
     if not counts_cpu and clock not in SLEEP_CLOCKS:
-        raise SysErr(errno.EINVAL)
+        raise SysErr(errno.EOPNOTSUPP if clock in STEADY_CLOCKS or clock in REAL_CLOCKS else errno.EINVAL)
     number = process.next_timer
     signo, value, tid = _event(kernel, event) if event else (SIGALRM, number, 0)
     if len(process.timers) >= TIMER_LIMIT:

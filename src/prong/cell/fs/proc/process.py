@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from prong.cell.core.errors import SysErr
 from prong.cell.fs.proc.nodes import taker, text
-from prong.cell.process import PID
+from prong.cell.process import PID, RLIM_INFINITY, RLIMIT_NOFILE
 from prong.cell.task.task import TaskState
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ PAGE = 4096
 TICK = 10_000_000
 """Nanoseconds of a clock tick (USER_HZ is 100)."""
 ALL_CAPS = (1 << 41) - 1
-RLIM_INFINITY = 0xFFFFFFFFFFFFFFFF
 LIMITS = (
     (0, "Max cpu time", "seconds"),
     (1, "Max file size", "bytes"),
@@ -192,6 +191,8 @@ def limits(kernel: Kernel, tid: int) -> bytes:
     out = f"{'Limit':<26}{'Soft Limit':<21}{'Hard Limit':<21}Units     \n"
     for number, name, unit in LIMITS:
         pair = kernel.process.rlimits.get(number, (RLIM_INFINITY, RLIM_INFINITY))
+        if number == RLIMIT_NOFILE:
+            pair = (kernel.fds.limit, pair[1])
         soft, hard = ("unlimited" if n == RLIM_INFINITY else str(n) for n in pair)
         out += f"{name:<26}{soft:<21}{hard:<21}{unit:<10}\n"
     return out.encode()
