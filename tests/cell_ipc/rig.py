@@ -23,6 +23,8 @@ from prong.cell.core.fdtable import FdTable
 from prong.cell.core.file import O_NONBLOCK
 from prong.cell.core.memory import FlatMemory, ListFrames
 from prong.cell.core.table import TABLE, s32
+from prong.cell.fs.image import ImageSource
+from prong.cell.fs.state import FsState
 from prong.cell.ipc.net import Loopback
 from prong.cell.ipc.pipe import PipeEnd
 from prong.cell.kernel import Kernel
@@ -55,6 +57,16 @@ class ManualClock(Clock):
     def advance(self, ns: int) -> None:
         self.now += ns
         self.run_due()
+
+
+class EmptyImage(ImageSource):
+    """An image that is one empty directory."""
+
+    def lstat(self, path: bytes) -> os.stat_result | None:
+        return os.stat_result((0o40755, 2, 1, 2, 0, 0, 0, 0, 0, 0)) if path in (b"", b"/") else None
+
+    def scan(self, path: bytes) -> list[tuple[bytes, int, int]]:
+        return []
 
 
 class Machine(Protocol):
@@ -121,7 +133,7 @@ class Cell:
             space=cast(Any, None),
             frames=ListFrames(64),
             fds=FdTable(),
-            fs=cast(Any, None),
+            fs=FsState.create(EmptyImage(), overlay_limit=4 << 20),
             net=self.net,
             sched=self.sched,
             clock=self.clock,
@@ -131,6 +143,7 @@ class Cell:
             refusals=self.refusals,
             **cast(Any, fields),
         )
+        self.kernel.fs.attach(self.kernel)
         self.main = self.spawn()
         self.results: dict[int, int] = {}
 

@@ -122,9 +122,7 @@ def test_push_makes_the_native_frame(native: Native) -> None:
     fpu = bytearray(native.data[fp_offset(native) :][: world.kernel.cpu.xsave_size])
     fpu[sigframe.SW_RESERVED : 512] = bytes(48)
     world.kernel.cpu.fpu_set(task, bytes(fpu))
-    info = SignalInfo(
-        10, SI_QUEUE, pid=native.facts["getpid()"], uid=native.facts["getuid()"], value=0x1122334455667788
-    )
+    info = SignalInfo(10, SI_QUEUE, pid=native.facts["getpid()"], uid=native.facts["getuid()"], value=0x1122334455667788)
     sigframe.push(world.kernel, task, info, (HANDLER, SA_RESTORER | on_stack, head[0], 0), (head[30], head[29], head[32]))
     assert task.regs[sigframe.RSP] == native.address
     made = world.kernel.mem.read(native.address, len(native.data))

@@ -51,8 +51,8 @@ class ManualClock(Clock):
 class World:
     """One cell's kernel without a CPU. ``call`` runs a system call of a task, ``run`` those whose tasks were woken."""
 
-    def __init__(self, threads: int = 16) -> None:
-        self.clock = ManualClock()
+    def __init__(self, threads: int = 16, clock: Clock | None = None) -> None:
+        self.clock = cast(ManualClock, clock or ManualClock())
         self.mem = FlatMemory(size=1 << 20, base=0x10000)
         self.sched = Scheduler(self.clock)
         self.cpu = FakeCpu()

@@ -116,7 +116,7 @@ class GuestProcess:
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
-    def start(self, code: str | None, **fields: Any) -> RunCollector:  # noqa: ANN401  # the fields of the request
+    def start(self, code: str | None, **fields: Any) -> RunCollector:  # the fields of the request
         """Send a run request."""
         self.output = {1: bytearray(), 2: bytearray()}
         request = Run(id=self.next_id(), code=code, **fields)
@@ -138,15 +138,15 @@ class GuestProcess:
         collector.output(2, bytes(self.output[2]))
         return collector.execution()
 
-    def run(self, code: str | None, **fields: Any) -> Execution:  # noqa: ANN401  # the fields of the request
+    def run(self, code: str | None, **fields: Any) -> Execution:  # the fields of the request
         """Run code to its end."""
         return self.finish(self.start(code, **fields))
 
-    def script(self, code: str, **fields: Any) -> Execution:  # noqa: ANN401  # the fields of the request
+    def script(self, code: str, **fields: Any) -> Execution:  # the fields of the request
         """Run a program to its end."""
         return self.run(code, mode=m.MODE_SCRIPT, **fields)
 
-    def fork(self, **fields: Any) -> GuestMessage:  # noqa: ANN401  # the fields of the request
+    def fork(self, **fields: Any) -> GuestMessage:  # the fields of the request
         """Send a fork request and wait for the answer."""
         self.send(Fork(id=self.next_id(), facts=ForkFacts(seed=fields.pop("seed", SEED), **fields)))
         return self.wait_message()

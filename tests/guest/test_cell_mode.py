@@ -210,9 +210,7 @@ def test_trivial_run_is_one_write(runtime: GuestProcess) -> None:
 
 
 def test_warm_up_is_kept_and_shown_nowhere() -> None:
-    with guest(
-        warm="import decimal\nmodel = decimal.Decimal('1.5')\nprint('warming')\ndef twice(x): return x + x\n"
-    ) as g:
+    with guest(warm="import decimal\nmodel = decimal.Decimal('1.5')\nprint('warming')\ndef twice(x): return x + x\n") as g:
         execution = g.run("twice(model), __name__")
         assert execution.text == "(Decimal('3.0'), '__main__')" and execution.execution_count == 1
 

@@ -213,9 +213,7 @@ def test_what_vicious_results_say(runtime: GuestProcess) -> None:
     assert result is not None and result.text == "<V object; its repr raised LookupError>"
     assert result.omitted == {"text/plain": "LookupError: no"}
     result = runtime.run(VICIOUS["html raises"]).result
-    assert (
-        result is not None and result.omitted == {"text/html": "LookupError: h"} and "V object" in (result.text or "")
-    )
+    assert result is not None and result.omitted == {"text/html": "LookupError: h"} and "V object" in (result.text or "")
     result = runtime.run(VICIOUS["json deep"]).result
     assert result is not None and result.json is None and "nested" in result.omitted["application/json"]
     result = runtime.run("'x' * 5000", display_limit=1200).result

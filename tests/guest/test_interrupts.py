@@ -86,9 +86,7 @@ def test_idle_interrupt_is_answered(fresh: GuestProcess) -> None:
 
 
 def test_user_code_may_catch_it(runtime: GuestProcess) -> None:
-    collector = runtime.start(
-        "try:\n    print('go')\n    while True: pass\nexcept KeyboardInterrupt:\n    print('no')\n5"
-    )
+    collector = runtime.start("try:\n    print('go')\n    while True: pass\nexcept KeyboardInterrupt:\n    print('no')\n5")
     runtime.wait_output(b"go\n")
     runtime.interrupt()
     execution = runtime.finish(collector)

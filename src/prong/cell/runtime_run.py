@@ -70,9 +70,7 @@ class RunCollector:
     def _own(self, message: Started | MainResult | Failed | Finished) -> bool:
         if message.id < self._request.id:
             raise ProtocolViolation("the runtime reported again on a run that had ended")
-        if message.id > self._request.id or not hmac.compare_digest(
-            message.nonce.encode(), self._request.nonce.encode()
-        ):
+        if message.id > self._request.id or not hmac.compare_digest(message.nonce.encode(), self._request.nonce.encode()):
             raise ProtocolViolation("a frame claims to belong to a run it does not know", data={"id": message.id})
         if self._finished is not None:
             raise ProtocolViolation("the runtime went on after it reported the end of a run")

@@ -8,12 +8,19 @@ from collections.abc import Callable, Sequence
 import typer
 from typer.main import get_command
 
-from prong.cli import doctor, image, version
+from prong.cli import bench, cell, demo, doctor, image, repl, run, snapshot, template, version
 from prong.cli.output import JsonFlag, Output
 from prong.errors import InvalidInput, ProngError
 
 COMMANDS: tuple[Callable[[typer.Typer], None], ...] = (
+    run.register,
+    repl.register,
+    cell.register,
+    template.register,
+    snapshot.register,
     image.register,
+    demo.register,
+    bench.register,
     doctor.register,
     version.register,
 )

@@ -83,7 +83,5 @@ def _json_option(context: typer.Context, given: bool) -> bool:
     return output.json
 
 
-JsonFlag = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document, errors included.", callback=_json_option)
-]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document, errors included.", callback=_json_option)]
 """The type of every command's ``as_json`` parameter; true if ``--json`` stands before or after the command."""

@@ -56,7 +56,7 @@ def perform(line: str, session: Session, console: Console) -> None:
 
 
 def _say(console: Console, text: str) -> None:
-    console.print(Text(printable(text), style="dim"))
+    console.print(Text(printable(text), style="dim"), soft_wrap=True)
 
 
 def _fork(session: Session, console: Console, label: str = "") -> None:
@@ -112,8 +112,8 @@ def _get(session: Session, console: Console, inside: str, local: str) -> None:
 def _stats(session: Session, console: Console) -> None:
     stats = session.cell.stats()
     shown = {name: str(value) for name, value in stats.items()}
-    for name in ("memory", "memory_peak", "overlay", "host_maxrss"):
-        if name in stats:
+    for name in stats:
+        if name.startswith(("memory", "overlay", "host_")):
             shown[name] = format_size(stats[name])
     if "cpu_ns" in stats:
         shown["cpu"] = f"{int(shown.pop('cpu_ns')) / 1e9:.3f} s"

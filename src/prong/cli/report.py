@@ -32,20 +32,27 @@ def exit_status(execution: Execution) -> int:
     return execution.exit_code
 
 
-def report_run(output: Output, cell: Cell, execution: Execution) -> None:
-    """On standard error, what the program itself did not say: a limit, a violent end, refusals. Nothing under --json."""
+def report_run(output: Output, cell: Cell, execution: Execution, told: set[str] | None = None) -> None:
+    """On standard error, what the program itself did not say: a limit, a violent end, refusals. Nothing under --json.
+
+    Args:
+        told: refusals that were shown before, and are not shown again; new ones are added.
+    """
     if execution.limit is not None:
-        _line(output, f"stopped: {limit_text(execution.limit)}")
+        report_line(output, f"stopped: {limit_text(execution.limit)}")
     if execution.ended is not None and (cell.ended is None or cell.ended.signal is not None):
-        _line(output, f"ended: {execution.ended}")
-    report_refusals(output, execution.refused)
+        report_line(output, f"ended: {execution.ended}")
+    report_refusals(output, execution.refused, told)
 
 
-def report_refusals(output: Output, refused: Iterable[Refused]) -> None:
-    """One dim line for each call that was refused by design, with what to use instead."""
-    lines = (f"refused: {item.call}{f' ({item.detail})' if item.detail else ''}: {item.advice}" for item in refused)
-    for line in dict.fromkeys(lines):
-        output.progress.print(Text(printable(line), style="dim"), soft_wrap=True)
+def report_refusals(output: Output, refused: Iterable[Refused], told: set[str] | None = None) -> None:
+    """One dim line for each call that was refused by design, with what to use instead; ``told`` as above."""
+    told = set() if told is None else told
+    for item in refused:
+        line = f"refused: {item.call}{f' ({item.detail})' if item.detail else ''}: {item.advice}"
+        if line not in told:
+            told.add(line)
+            output.progress.print(Text(printable(line), style="dim"), soft_wrap=True)
 
 
 def limit_text(limit: LimitHit) -> str:
@@ -59,5 +66,6 @@ def limit_text(limit: LimitHit) -> str:
     return f"{limit.name} limit of {allowed} reached"
 
 
-def _line(output: Output, text: str) -> None:
+def report_line(output: Output, text: str) -> None:
+    """One red line on standard error; nothing under --json."""
     output.progress.print(Text(printable(text), style="bold red"), soft_wrap=True)

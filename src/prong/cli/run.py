@@ -102,7 +102,8 @@ def run(
             transfer.get(cell, gets)
         if as_json:
             output.document(execution.to_json())
-        report_run(output, cell, execution)
+        if not outlet.broken:
+            report_run(output, cell, execution)
     raise typer.Exit(EXIT_BROKEN_PIPE if outlet.broken else exit_status(execution))
 
 

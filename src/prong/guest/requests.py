@@ -40,8 +40,8 @@ def check(request: object) -> str | None:
     fields = _FIELDS.get(kind) if isinstance(kind, str) else None
     if fields is None:
         return f"unknown request type {kind!r}"
-    if type(request.get("id")) is not int:
-        return "a request has a whole number as id"
+    if type(request.get("id")) is not int or request["id"] < 1:
+        return "a request has a positive whole number as id"
     for name, kinds in fields.items():
         if not isinstance(request.get(name), kinds):
             return f"{kind}: {name} may not be {type(request.get(name)).__name__}"

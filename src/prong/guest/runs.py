@@ -118,9 +118,7 @@ class Runner:
         exit_code = m.EXIT_INTERRUPTED if isinstance(failure, KeyboardInterrupt) else 1
         return exit_code, describe(failure)
 
-    def _execute_cell(
-        self, request: Mapping[str, Any], context: Context, surroundings: Surroundings, filename: str
-    ) -> None:
+    def _execute_cell(self, request: Mapping[str, Any], context: Context, surroundings: Surroundings, filename: str) -> None:
         """Under the guard: statements, last expression, its rendering."""
         self._interrupts.checkpoint()
         surroundings.apply()

@@ -77,7 +77,9 @@ class Session:
             self._refuse(request, m.CONTEXT_EXISTS, str(error))
 
     def _refuse(self, request: Mapping[str, Any], code: str, message: str) -> None:
-        self.channel.post({"type": m.REFUSED, "id": request.get("id"), "code": code, "message": message})
+        number = request.get("id")
+        identifier = number if type(number) is int and number >= 0 else None
+        self.channel.post({"type": m.REFUSED, "id": identifier, "code": code, "message": message})
 
     def _run(self, request: Mapping[str, Any]) -> None:
         fork = request.get("fork")

@@ -189,23 +189,23 @@ class Loop:
                 self.host.short_of(number, e.errno)
         except Wait as w:
             task.call = (number, *args)
-            task.block(w.queues, w.deadline, w.restart, w.partial)
+            task.restart, task.partial = w.restart, w.partial
+            # A signal that came, or that the call itself unblocked (sigsuspend), ends it if there is a handler to run.
+            if kernel.signals.deliverable(task):
+                kernel.signals.deliver(kernel, task)
+            if task.call is not None and kernel.process.exit_status is None:
+                task.block(w.queues, w.deadline, w.restart, w.partial)
             return None
         task.scratch = None
         task.expired = False
+        if task.saved_sigmask is not None:
+            kernel.signals.restore_mask(task)
         if task.state is TaskState.DEAD or kernel.process.exit_status is not None:
             return None
         return result & _MASK
 
     def _resume(self, task: Task) -> bool:
-        """A woken task: let signals end its blocked call, else run the handler again. False if it stays off the CPU."""
-        kernel = self.kernel
-        if kernel.signals.deliverable(task):
-            kernel.signals.deliver(kernel, task)
-            if kernel.process.exit_status is not None or task.state is not TaskState.READY:
-                return False
-            if task.call is None:
-                return True
+        """A woken task runs its handler again, whatever woke it (``prong.cell.task``). False if it stays off the CPU."""
         call = task.call
         assert call is not None
         task.call = None

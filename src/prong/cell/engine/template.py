@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from prong.cell.engine.snapshots import Stored
 
 REFILL_BATCH = 8
+REHEARSAL = "print(end='')"
 
 
 class Template:
@@ -113,8 +114,12 @@ class Template:
 
     @staticmethod
     def _rehearse(cell: Cell) -> None:
-        """Keep the fork contract and run nothing once, so that the first real run finds its pages in place."""
+        """Keep the fork contract and print nothing once, so that the first real run finds its pages in place.
+
+        The rehearsal runs as a script of its own: it leaves no name and no execution count behind.
+        """
         cell.keep_fork_contract()
+        cell.run(REHEARSAL, mode="script")
 
     def close(self) -> None:
         """End the spawner and every cell forked from it."""

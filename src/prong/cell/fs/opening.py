@@ -40,14 +40,14 @@ def open_path(kernel: Kernel, task: Task, base: Node, path: bytes, flags: int, m
     follow = not flags & O_NOFOLLOW and not (flags & O_CREAT and flags & O_EXCL)
     if flags & O_CREAT and flags & O_DIRECTORY:
         raise SysErr(errno.EINVAL)
-    found = walk(fs, base, path, follow=follow, resolve=resolve)
+    found = walk(fs, base, path, follow=follow, creating=bool(flags & O_CREAT), resolve=resolve)
     node = found.node
     if node is None:
         return _create(fs, found, flags, mode)
     if flags & O_CREAT:
         if flags & O_EXCL:
             raise SysErr(errno.EEXIST)
-        if found.slash or node.is_dir:
+        if node.is_dir:
             raise SysErr(errno.EISDIR)
     return open_node(kernel, task, node, flags, (found.parent, found.name))
 
@@ -55,8 +55,6 @@ def open_path(kernel: Kernel, task: Task, base: Node, path: bytes, flags: int, m
 def _create(fs: FsState, found: Found, flags: int, mode: int) -> File:
     if not flags & O_CREAT:
         raise SysErr(errno.ENOENT)
-    if found.slash:
-        raise SysErr(errno.EISDIR)
     node = ops.make_regular(fs, found, mode)
     inotify.touched(node, inotify.IN_OPEN)
     return RegularFile(fs, node, flags & STATUS_FLAGS | O_LARGEFILE, (found.parent, found.name))

@@ -10,6 +10,7 @@ from prong.cell.core.errors import SysErr
 from prong.cell.fs import inotify
 from prong.cell.fs.dirs import Directory, OverlayDir
 from prong.cell.fs.nodes import Node, Regular, Special, Symlink
+from prong.cell.fs.walk import NAME_MAX
 
 if TYPE_CHECKING:
     from prong.cell.fs.state import FsState
@@ -22,8 +23,8 @@ def check_room(found: Found, *, directory: bool = False) -> Directory:
     """The directory a new name may be made in. SysErr: EEXIST, ENOENT (slash after a file's name; removed), EROFS."""
     if found.node is not None:
         raise SysErr(errno.EEXIST)
-    if found.slash and not directory:
-        raise SysErr(errno.ENOENT)
+    if len(found.name) > NAME_MAX or (found.slash and not directory):
+        raise found.missing()
     parent = found.parent
     if not isinstance(parent, OverlayDir):
         raise SysErr(errno.EACCES if parent.volume.kind == "proc" else errno.EPERM)
@@ -182,6 +183,8 @@ def rename(fs: FsState, old: Found, new: Found, flags: int = 0) -> None:
     if old.name in (b".", b"..", b"/") or new.name in (b".", b"..", b"/"):
         raise SysErr(errno.EEXIST if flags & RENAME_NOREPLACE and old.name not in (b".", b"..", b"/") else errno.EBUSY)
     source, target = old.existing(), new.node
+    if len(new.name) > NAME_MAX:
+        raise new.missing()
     if flags & RENAME_NOREPLACE and target is not None:
         raise SysErr(errno.EEXIST)
     if flags & RENAME_EXCHANGE:

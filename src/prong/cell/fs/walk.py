@@ -33,8 +33,12 @@ class Found(NamedTuple):
     def existing(self) -> Node:
         """The node; SysErr(ENOENT) if there is none."""
         if self.node is None:
-            raise SysErr(errno.ENOENT)
+            raise self.missing()
         return self.node
+
+    def missing(self) -> SysErr:
+        """Why there is no node: ENOENT; ENAMETOOLONG for a name no directory can have (found out late, as in Linux)."""
+        return SysErr(errno.ENAMETOOLONG if len(self.name) > NAME_MAX else errno.ENOENT)
 
 
 def walk(fs: FsState, base: Node, path: bytes, *, follow: bool = True, parent_only: bool = False, resolve: int = 0) -> Found:
@@ -46,6 +50,7 @@ def walk(fs: FsState, base: Node, path: bytes, *, follow: bool = True, parent_on
         path: without NUL; SysErr(ENOENT) if empty, ENAMETOOLONG from 4096 bytes on.
         follow: whether a symbolic link in the last place is followed (a trailing slash does it anyway).
         parent_only: the caller wants the *name* (unlink, rename, mkdir): never follow the last, whatever slashes say.
+        creating: open(2) with O_CREAT: a last name with a slash behind it is SysErr(EISDIR), whatever it is.
         resolve: RESOLVE_* flags of openat2(2).
 
     Raises SysErr: ENOENT, ENOTDIR, ELOOP (more than 40 links), ENAMETOOLONG, EXDEV (for the RESOLVE flags).
@@ -77,7 +82,11 @@ def walk(fs: FsState, base: Node, path: bytes, *, follow: bool = True, parent_on
             here = _up(fs, here, base, root, resolve)
             continue
         if len(name) > NAME_MAX:
+            if parent_only and not todo:
+                return Found(here, name, None, slash)
             raise SysErr(errno.ENAMETOOLONG)
+        if creating and slash and not todo:
+            raise SysErr(errno.EISDIR)
         child = here.lookup(name)
         if child is None:
             if todo:

@@ -145,5 +145,3 @@ def sys_epoll_pwait2(
     """epoll_pwait2(2): the timeout is a timespec."""
     nanoseconds = read_timespec(kernel.mem, timeout) if timeout else None
     return masked_wait(kernel, task, epfd, address, count, nanoseconds, mask, size)
-
-

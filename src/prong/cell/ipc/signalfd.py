@@ -59,7 +59,25 @@ def pack_info(info: SignalInfo) -> bytes:
     value = info.value & 0xFFFFFFFFFFFFFFFF
     int_value = (value & 0xFFFFFFFF) - ((value & 0x80000000) << 1)
     return _INFO.pack(
-        info.signo, 0, info.code, 0 if timer else info.pid, 0 if timer else info.uid, 0,
-        info.timerid if timer else 0, 0, info.overrun if timer else 0, 0, info.status, int_value,
-        value, 0, 0, info.addr & 0xFFFFFFFFFFFFFFFF, 0, 0, 0, 0, 0,
+        info.signo,
+        0,
+        info.code,
+        0 if timer else info.pid,
+        0 if timer else info.uid,
+        0,
+        info.timerid if timer else 0,
+        0,
+        info.overrun if timer else 0,
+        0,
+        info.status,
+        int_value,
+        value,
+        0,
+        0,
+        info.addr & 0xFFFFFFFFFFFFFFFF,
+        0,
+        0,
+        0,
+        0,
+        0,
     )

@@ -128,4 +128,3 @@ class StreamSocket(Socket):
     def announce(self, events: int) -> None:
         """The state changed in a way both readers and writers must hear of."""
         self.queue.signal(events | POLLOUT)
-

@@ -238,9 +238,11 @@ class TcpSocket(InetSocket, StreamSocket):
             raise SysErr(errno.EPIPE)
         peer = self.peer
         assert isinstance(peer, TcpSocket)
-        if peer.gone:
-            if data:
-                self.reset()
+        if data and (peer.gone or (peer.fin_out and peer.shut & SHUT_RD)):
+            # Nobody will ever read this: a closed end resets (RFC 1122, 4.2.2.13), and so does one shut both ways.
+            if not peer.gone:
+                peer.reset()
+            self.reset()
             return len(data)
         if message.flags & MSG_OOB and data:
             return self._send_urgent(peer, data, message)

@@ -132,9 +132,7 @@ class UdpSocket(InetSocket):
         name = (IPPROTO_IPV6, IPV6_TCLASS) if v6 else (IPPROTO_IP, IP_TOS)
         return self._header(message, ((IPPROTO_IPV6, IPV6_TCLASS), (IPPROTO_IP, IP_TOS)), name, 0)
 
-    def _header(
-        self, message: Outgoing, kinds: tuple[tuple[int, int], ...], option: tuple[int, int], default: int
-    ) -> int:
+    def _header(self, message: Outgoing, kinds: tuple[tuple[int, int], ...], option: tuple[int, int], default: int) -> int:
         """A header field: from a control message, else the socket's option, else the default (also for -1)."""
         for level, kind, data in message.options:
             if (level, kind) in kinds and len(data) >= 4:

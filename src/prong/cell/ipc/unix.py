@@ -243,5 +243,3 @@ class UnixStream(UnixSocket, StreamSocket):
         peer.shut = SHUT_BOTH
         peer.error = error or peer.error
         peer.announce(HANGUP | POLLERR)
-
-

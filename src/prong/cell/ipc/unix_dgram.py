@@ -47,9 +47,7 @@ class Message:
 
     __slots__ = ("creds", "data", "files", "name", "sender")
 
-    def __init__(
-        self, data: bytes, name: bytes, sender: UnixDgram, files: list[File], creds: Credentials | None
-    ) -> None:
+    def __init__(self, data: bytes, name: bytes, sender: UnixDgram, files: list[File], creds: Credentials | None) -> None:
         self.data = data
         self.name = name
         self.sender = sender
@@ -88,7 +86,7 @@ class UnixDgram(UnixSocket):
             self._connect_packet(kernel, raw)
             return
         if family_of(raw) == AF_UNSPEC:
-            self.peer, self.state = None, CLOSED
+            self._part(None)
             return
         other = self.find(kernel, raw)
         assert isinstance(other, UnixDgram)
@@ -96,8 +94,22 @@ class UnixDgram(UnixSocket):
             raise SysErr(errno.EPERM)
         if self.passcred:
             self.autobind()
-        self.peer, self.peer_name, self.state = other, other.name, CONNECTED
+        self._part(other)
+        self.peer_name, self.state = other.name, CONNECTED
         self.queue.signal(WRITE_EVENTS)
+
+    def _part(self, other: UnixDgram | None) -> None:
+        """Leave the peer for another one: what was received is lost, and a peer connected to us learns of it."""
+        old, self.peer = self.peer, other
+        if other is None:
+            self.state = CLOSED
+        if old is None or old is other:
+            return
+        if self.inbox:
+            self._purge()
+            if not old.gone and old.peer is self:
+                old.error = errno.ECONNRESET
+                old.queue.signal(POLLERR)
 
     def _connect_packet(self, kernel: Kernel, raw: bytes) -> None:
         server = self.find(kernel, raw)
@@ -164,7 +176,7 @@ class UnixDgram(UnixSocket):
             raise SysErr(errno.EPIPE)
         if other.gone:
             if other is self.peer and self.type == SOCK_DGRAM:
-                self.peer, self.state = None, CLOSED
+                self._part(None)
             raise SysErr(errno.EPIPE if self.type == SOCK_SEQPACKET else errno.ECONNREFUSED)
         if other.peer is not None and other.peer is not self and self.type == SOCK_DGRAM:
             raise SysErr(errno.EPERM)
@@ -302,6 +314,10 @@ class UnixDgram(UnixSocket):
             peer.shut = SHUT_BOTH
             peer.error = error or peer.error
             peer.queue.signal(HANGUP | POLLERR | POLLOUT)
+        self._purge()
+
+    def _purge(self) -> None:
+        """Throw the unread messages away."""
         files: list[File] = []
         while self.inbox:
             files += self.inbox[0].files

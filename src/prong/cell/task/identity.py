@@ -120,9 +120,7 @@ def _setreid(kernel: Kernel, users: bool, real: int, effective: int) -> int:
     """setreuid(2), setregid(2)."""
     real, effective = u32(real), u32(effective)
     ids = _ids(kernel, users)
-    if not _privileged(kernel) and (
-        real not in (NOBODY, ids[REAL], ids[EFFECTIVE]) or effective not in (NOBODY, *ids[:3])
-    ):
+    if not _privileged(kernel) and (real not in (NOBODY, ids[REAL], ids[EFFECTIVE]) or effective not in (NOBODY, *ids[:3])):
         raise SysErr(errno.EPERM)
     new_real = ids[REAL] if real == NOBODY else real
     new_effective = ids[EFFECTIVE] if effective == NOBODY else effective

@@ -35,7 +35,7 @@ USER_FLAGS = 0x50DD5
 CLEARED_FLAGS = 0x10500
 """RF, DF and TF are off when a handler starts."""
 MXCSR_ALWAYS, MXCSR_EXTRA = 0xFFFF, 0x20000
-"""MXCSR bits every CPU with virtualization has (denormals-are-zeros included), and the one only some have (misaligned SSE)."""
+"""MXCSR bits every CPU with virtualization has (denormals-are-zeros included), and one that only some have."""
 USER_TOP = 0x7FFFFFFFF000
 
 _HEAD = struct.Struct("<QQQQIIQ18Q4H5Q64xQ")

@@ -50,9 +50,7 @@ def sys_clone3(kernel: Kernel, task: Task, args: int, size: int) -> int:
     return _clone(kernel, task, "clone3", flags, stack + stack_size, parent_tid, child_tid, tls)
 
 
-def _clone(
-    kernel: Kernel, task: Task, call: str, flags: int, stack: int, parent_tid: int, child_tid: int, tls: int
-) -> int:
+def _clone(kernel: Kernel, task: Task, call: str, flags: int, stack: int, parent_tid: int, child_tid: int, tls: int) -> int:
     if not flags & CLONE_THREAD:
         raise kernel.refusals.refuse("process", call, "a new process")
     if flags & (CLONE_VM | CLONE_SIGHAND) != CLONE_VM | CLONE_SIGHAND or flags & (CLONE_NAMESPACES | CLONE_PIDFD):

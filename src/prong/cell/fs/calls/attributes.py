@@ -229,11 +229,13 @@ def fallocate(kernel: Kernel, task: Task, fd: int, mode: int, offset: int, lengt
     """fallocate(2): reserve (0, KEEP_SIZE), PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE."""
     start, size, mode = s64(offset), s64(length), u32(mode)
     file = kernel.fds.get(fd)
+    if file.flags & O_PATH:
+        raise SysErr(errno.EBADF)
     if start < 0 or size <= 0:
         raise SysErr(errno.EINVAL)
     if mode & ~0x13 or (mode & FALLOC_FL_PUNCH_HOLE and mode != FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE):
         raise SysErr(errno.EOPNOTSUPP)
-    if not file.writable or file.flags & O_PATH:
+    if not file.writable:
         raise SysErr(errno.EBADF)
     if not isinstance(file, RegularFile):
         raise SysErr(errno.ESPIPE if not file.seekable else errno.ENODEV)

@@ -9,7 +9,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from prong.cell.core.errors import SysErr, Wait, WouldBlock
-from prong.cell.core.file import O_APPEND, O_NONBLOCK, File
+from prong.cell.core.file import O_APPEND, O_NONBLOCK, O_PATH, File
 from prong.cell.core.table import s64, syscall, u32
 from prong.cell.fs.calls.reading import MAX_RW, SIGPIPE, Progress, reader, would_block, writer
 from prong.cell.fs.files import NodeFile, RegularFile
@@ -86,15 +86,16 @@ def copy_file_range(
     """copy_file_range(2): between regular files."""
     if u32(flags):
         raise SysErr(errno.EINVAL)
-    source, target = reader(kernel, in_fd), writer(kernel, out_fd)
-    for file in (source, target):
-        if isinstance(file, NodeFile) and file.node.is_dir:
-            raise SysErr(errno.EISDIR)
-        if not isinstance(file, RegularFile):
-            raise SysErr(errno.EINVAL)
-    if target.flags & O_APPEND:
+    files = [kernel.fds.get(in_fd), kernel.fds.get(out_fd)]
+    if any(f.flags & O_PATH for f in files):
         raise SysErr(errno.EBADF)
-    assert isinstance(source, RegularFile) and isinstance(target, RegularFile)
+    if any(isinstance(f, NodeFile) and f.node.is_dir for f in files):
+        raise SysErr(errno.EISDIR)
+    source, target = files
+    if not isinstance(source, RegularFile) or not isinstance(target, RegularFile):
+        raise SysErr(errno.EINVAL)
+    if not source.readable or not target.writable or target.flags & O_APPEND:
+        raise SysErr(errno.EBADF)
     given, wanted = _offset(kernel, in_at), _offset(kernel, out_at)
     start = source.pos if given is None else given
     to = target.pos if wanted is None else wanted
