@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["tests.cell_support"]
+
 GRACE_S = 5.0  # what is on its way out may need a moment
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 KVM_TEST = "kvm_test"  # in a report's user_properties: those cross from xdist's workers, markers do not

@@ -111,7 +111,7 @@ class Calls:
             self.sys("close", fd)
 
     def dirents(self, fd: int, size: int = 4096) -> list[tuple[bytes, int, int, int]]:
-        found = []
+        found: list[tuple[bytes, int, int, int]] = []
         while True:
             out = Out(size)
             got = self.sys("getdents64", fd, out, size)
@@ -151,7 +151,24 @@ class Calls:
 
 
 def unpack_stat(data: bytes) -> SimpleNamespace:
-    names = "dev ino nlink mode uid gid rdev size blksize blocks atime atime_ns mtime mtime_ns ctime ctime_ns".split()
+    names = [
+        "dev",
+        "ino",
+        "nlink",
+        "mode",
+        "uid",
+        "gid",
+        "rdev",
+        "size",
+        "blksize",
+        "blocks",
+        "atime",
+        "atime_ns",
+        "mtime",
+        "mtime_ns",
+        "ctime",
+        "ctime_ns",
+    ]
     return SimpleNamespace(**dict(zip(names, struct.unpack("<QQQIII4xQqqqqqqqqq24x", data), strict=True)))
 
 

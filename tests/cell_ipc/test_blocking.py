@@ -209,17 +209,21 @@ def test_waiting_for_many(cell: Cell, call: str) -> None:
         assert struct.unpack("<qq", cell.get(0x3E0, 16)) == (0, 15_000)
 
 
+def masks(task: Task) -> tuple[int, int | None]:
+    return task.sigmask, task.saved_sigmask
+
+
 def test_ppoll_swaps_the_mask_and_restores_it(cell: Cell) -> None:
     task = cell.spawn()
     task.sigmask = 0xF0
     mask, spec = cell.put(0x100, struct.pack("<Q", 0x200)), cell.put(0x120, struct.pack("<qq", 0, MS))
     assert cell.start(task, "ppoll", 0, 0, spec, mask, 8) is None
-    assert task.sigmask == 0x200 and task.saved_sigmask == 0xF0
+    assert masks(task) == (0x200, 0xF0)
     cell.clock.advance(MS)
     cell.run()
-    assert cell.result(task) == 0 and task.sigmask == 0xF0 and task.saved_sigmask is None
+    assert cell.result(task) == 0 and masks(task) == (0xF0, None)
     assert cell.start(task, "ppoll", 4, 1, 0, mask, 8) == -errno.EFAULT
-    assert task.sigmask == 0xF0 and task.saved_sigmask is None
+    assert masks(task) == (0xF0, None)
 
 
 def test_two_readers_one_byte(cell: Cell) -> None:

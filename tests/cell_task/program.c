@@ -180,11 +180,13 @@ static void interruptions(void) {
   printf("thread cpu clock: %d\n", same.tv_sec > cpu.tv_sec || (same.tv_sec == cpu.tv_sec && same.tv_nsec >= cpu.tv_nsec));
 }
 
+static void *outlive(void *arg) { usleep(20000); puts("still here"); return arg; }
+
 int main(int argc, char **argv) {
   setvbuf(stdout, 0, _IOLBF, 0);
   if (argc > 1 && !strcmp(argv[1], "abort")) abort();
   if (argc > 1 && !strcmp(argv[1], "null")) return *(volatile int *)0;
-  if (argc > 1 && !strcmp(argv[1], "leader")) { pthread_t t; pthread_create(&t, 0, pingpong, 0); pthread_exit(0); }
+  if (argc > 1 && !strcmp(argv[1], "leader")) { pthread_t t; pthread_create(&t, 0, outlive, 0); pthread_exit(0); }
   threads(); signals(); interruptions();
   int got = (int)waitpid(-1, 0, 0);
   printf("no children: %d %s\n", got, strerror(errno));

@@ -1,6 +1,6 @@
-"""Run one program of this machine in a cell, without an engine or a jail: ``python -m tests.cell_task.run_program PROGRAM ARG…``.
+"""Run one program of this machine in a cell: ``python -m tests.cell_task.run_program PROGRAM ARG…``. No engine, no jail.
 
-Its output goes to stdout; the last line is ``[wait status: reason]``. A process of its own, because the run loop needs SIGALRM.
+Its output goes to stdout; the last line is ``[wait status: reason]``. A process of its own: the loop needs SIGALRM.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from prong.cell.task.task import Task, TaskState
 from tests.cell_task.world import World
 
 BLOCK = 0x20000
-CALLS = sorted(name for _, _, name in TABLE.values())
+CALLS = sorted(name for handler, _, name in TABLE.values() if handler.__module__.startswith("prong.cell.task"))
 RARE = ("exit_group", "exit", "kill", "tkill", "tgkill", "getrandom")
 EDGES = (0, 1, 2, 7, 8, 24, 32, 64, 65, 1000, 1001, 4095, 4096, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 32)
 FAR = (1 << 47, (1 << 47) - 1, 1 << 63, (1 << 63) - 1, (1 << 64) - 1, (1 << 64) - 8, (1 << 64) - 4096)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import select
 import signal
 import socket
@@ -45,15 +44,16 @@ class GuestProcess:
     Args:
         directory: where :func:`~prong.guest.pack.write_runtime` put it.
         warm: a warm-up file.
+        wrapper: a command that starts it, such as strace.
         control_fd: the number its control descriptor shall have; high ones survive ``os.closerange``.
     """
 
     def __init__(
-        self, directory: Path, *, warm: Path | None = None, control_fd: int | None = None, python: str = sys.executable
+        self, directory: Path, *, warm: Path | None = None, control_fd: int | None = None, wrapper: tuple[str, ...] = ()
     ) -> None:
         self.sock, theirs = socket.socketpair()
         number = theirs.fileno() if control_fd is None else os.dup2(theirs.fileno(), control_fd)
-        command = [python, "-I", "-X", "utf8", str(directory), *(["--warm", str(warm)] if warm else [])]
+        command = [*wrapper, sys.executable, "-I", "-X", "utf8", str(directory), *(["--warm", str(warm)] if warm else [])]
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -178,7 +178,7 @@ class GuestProcess:
 
 @contextlib.contextmanager
 def guest(
-    warm: str | None = None, control_fd: int | None = None, expect_ready: bool = True, python: str = sys.executable
+    warm: str | None = None, control_fd: int | None = None, expect_ready: bool = True, wrapper: tuple[str, ...] = ()
 ) -> Iterator[GuestProcess]:
     """A runtime that is ready."""
     with tempfile.TemporaryDirectory() as name:
@@ -188,7 +188,7 @@ def guest(
         if warm is not None:
             warm_file = Path(name) / "warm.py"
             warm_file.write_text(warm)
-        process = GuestProcess(directory, warm=warm_file, control_fd=control_fd, python=python)
+        process = GuestProcess(directory, warm=warm_file, control_fd=control_fd, wrapper=wrapper)
         try:
             if expect_ready:
                 message = process.wait_message()
@@ -196,9 +196,3 @@ def guest(
             yield process
         finally:
             process.close()
-
-
-def high_descriptor() -> int:
-    """A descriptor number near the limit, standing for one that user code cannot close."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return min(soft, 60_000) - 1

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 import prong.guest
 from prong.cell.runtime_messages import Ready, WarmFailed
@@ -81,3 +84,19 @@ def test_user_code_does_not_see_the_runtime() -> None:
         assert process.run(code).text == "['json', 'traceback']"
         code = "import json, sys\njson is sys.modules['json'], json.__builtins__ is __builtins__.__dict__"
         assert process.run(code).text == "(True, True)"
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_a_printing_run_is_three_system_calls(tmp_path: Path) -> None:
+    """Each one is an exit of the VM: read the request, write the output, write everything else."""
+    log = tmp_path / "calls"
+    with guest(wrapper=("strace", "-o", str(log))) as process:
+        before = len(log.read_text().splitlines())
+        process.run("print('hi')")
+        process.run("1 + 1")
+        process.script("print('hi')")
+        process.close()
+    calls = [line.partition("(")[0] for line in log.read_text().splitlines()[before:]]
+    served = [name for name in calls if name in ("read", "write")]
+    assert calls[: len(served)] == served, "nothing but reads and writes until the stream ends"
+    assert served[-1] == "read" and served.count("write") == 5 and len(served) in (8, 9)

@@ -304,6 +304,20 @@ def test_collector_refuses_frames_after_the_end() -> None:
         collector.message(Finished(5, "right", 0, 1))
 
 
+def test_collector_branches_for_a_live_fork() -> None:
+    parent = RunCollector(run_request())
+    parent.output(1, b"before ")
+    parent.message(Display(5, Result(text="shared")))
+    child = parent.branch()
+    parent.output(1, b"parent")
+    child.output(1, b"child")
+    child.message(Display(5, Result(text="own")))
+    for collector in (parent, child):
+        assert collector.message(Finished(5, "right", 0, 1))
+    assert (parent.execution().stdout, child.execution().stdout) == ("before parent", "before child")
+    assert [[r.text for r in c.execution().results] for c in (parent, child)] == [["shared"], ["shared", "own"]]
+
+
 def test_collector_wants_the_fork_contract_first() -> None:
     for answer in (None, Forked(5, ErrorInfo("E", "v", (), "")), Forked(None, None)):
         collector = RunCollector(run_request(fork=ForkFacts(b"s" * 32)))

@@ -16,6 +16,9 @@ ADVICE = {
 """Kind of refusal → what to use instead."""
 
 
+MAX_NEWS = 50
+
+
 @saved("refusal")
 @dataclass(frozen=True)
 class Refusal:
@@ -33,11 +36,15 @@ class Refusal:
 
 @saved("refusal_log")
 class RefusalLog:
-    """Counts refusals; ``total`` only grows, so a caller can tell whether any happened between two moments."""
+    """Counts refusals; ``total`` only grows, so a caller can tell whether any happened between two moments.
+
+    ``news`` are those the host has not passed on yet, MAX_NEWS at most.
+    """
 
     def __init__(self) -> None:
         self.counts: dict[Refusal, int] = {}
         self.total = 0
+        self.news: list[Refusal] = []
 
     def refuse(self, kind: str, call: str, detail: str = "", *, error: int = errno.EPERM) -> SysErr:
         """Record it and return the SysErr to raise: ``raise kernel.refusals.refuse("process", "fork")``."""
@@ -45,6 +52,8 @@ class RefusalLog:
             raise ValueError(f"unknown refusal kind {kind!r}")
         refusal = Refusal(kind, call, detail[:200])
         self.total += 1
+        if len(self.news) < MAX_NEWS:
+            self.news.append(refusal)
         if refusal in self.counts or len(self.counts) < 200:
             self.counts[refusal] = self.counts.get(refusal, 0) + 1
         return SysErr(error)

@@ -39,6 +39,14 @@ class RunCollector:
         self._finished: Finished | None = None
         self._forked = request.fork is None
 
+    def branch(self, on_result: Callable[[Result], None] | None = None) -> RunCollector:
+        """A collector for a live fork of the sandbox: the same run, with what it gave so far, going on by itself."""
+        other = RunCollector(self._request, on_result)
+        other._output = {descriptor: bytearray(data) for descriptor, data in self._output.items()}
+        other._results = list(self._results)
+        other._error, other._finished, other._forked = self._error, self._finished, self._forked
+        return other
+
     @property
     def is_finished(self) -> bool:
         """Whether the last event was seen."""

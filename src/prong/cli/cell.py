@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prong.cli import transfer
+from prong.cli.completion import image_names
 from prong.cli.engines import open_engine
 from prong.cli.output import JsonFlag, Output, output_of
 from prong.cli.report import EXIT_TIMEOUT, limit_text, report_line, report_refusals
@@ -47,7 +48,9 @@ def _group() -> None:
 @cell_app.command("exec", epilog="Example: prong cell exec base --put data.bin:/tmp/ -- sha256sum /tmp/data.bin")
 def execute(
     context: typer.Context,
-    image: Annotated[str, typer.Argument(help="The image whose program it is: a name or digest.")],
+    image: Annotated[
+        str, typer.Argument(help="The image whose program it is: a name or digest.", autocompletion=image_names)
+    ],
     program: Annotated[list[str], typer.Argument(metavar="-- PROGRAM ARGS", help="Its path or name, and its arguments.")],
     put: PutOption = None,
     get: GetOption = None,
@@ -86,10 +89,7 @@ def execute(
 def find_program(engine: Engine, image: str, name: str) -> str:
     """The path of a program in an image; a bare name is looked for where a shell would look. Raises NotFound."""
     root = engine.images.get(image).root
-    if "/" in name:
-        paths = [name]
-    else:
-        paths = [f"/{folder}/{name}" for folder in SEARCH]
+    paths = [name] if "/" in name else [f"/{folder}/{name}" for folder in SEARCH]
     for path in paths:
         # lexists: a link's target is a path of the image, not of this host. Relative paths depend on --cwd.
         if not path.startswith("/") or os.path.lexists(root / path.lstrip("/")):

@@ -17,6 +17,7 @@ from prong.cli.output import JsonFlag, Output, output_of, printable
 from prong.cli.replcommands import Quit, perform
 from prong.cli.report import report_run
 from prong.cli.results import ResultView
+from prong.cli.run import SnapshotOption, TemplateOption
 from prong.cli.session import Session
 from prong.cli.terminal import Outlet, forwarded_stdin, interrupts_passed_on
 from prong.cli.treeview import Node
@@ -38,10 +39,8 @@ def register(app: typer.Typer) -> None:
 
 def repl(
     context: typer.Context,
-    template: Annotated[str, typer.Option("--template", "-t", help="The template to fork.")] = "python",
-    snapshot: Annotated[
-        str | None, typer.Option("--from-snapshot", metavar="ID", help="Fork this snapshot, not a template.")
-    ] = None,
+    template: TemplateOption = "python",
+    snapshot: SnapshotOption = None,
     pictures: Annotated[
         Path | None, typer.Option("--pictures", metavar="DIR", help="Where pictures are saved; default: a new directory.")
     ] = None,

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from prong.cli import transfer
+from prong.cli.completion import snapshot_ids, template_names
 from prong.cli.engines import load_template, open_engine
 from prong.cli.output import JsonFlag, Output, output_of
 from prong.cli.report import exit_status, report_run
@@ -38,6 +39,15 @@ GetOption = Annotated[
 TimeoutOption = Annotated[float | None, typer.Option("--timeout", min=0.001, metavar="S", help="Most seconds it may take.")]
 
 
+TemplateOption = Annotated[
+    str, typer.Option("--template", "-t", help="The template to fork.", autocompletion=template_names)
+]
+SnapshotOption = Annotated[
+    str | None,
+    typer.Option("--from-snapshot", metavar="ID", help="Fork this snapshot, not a template.", autocompletion=snapshot_ids),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add ``prong run``."""
     app.command("run", epilog="Example: prong run 'print(6 * 7)'   or: prong run job.py --timeout 10 -- --fast x.csv")(run)
@@ -61,10 +71,8 @@ def run(
     context: typer.Context,
     source: Annotated[str, typer.Argument(metavar="CODE|FILE|-", help="Python code, a file, or - for standard input.")],
     arguments: Annotated[list[str] | None, typer.Argument(help="What follows -- is the program's sys.argv[1:].")] = None,
-    template: Annotated[str, typer.Option("--template", "-t", help="The template to fork.")] = "python",
-    snapshot: Annotated[
-        str | None, typer.Option("--from-snapshot", metavar="ID", help="Fork this snapshot, not a template.")
-    ] = None,
+    template: TemplateOption = "python",
+    snapshot: SnapshotOption = None,
     timeout: TimeoutOption = None,
     cpu: Annotated[float | None, typer.Option("--cpu", min=0.001, metavar="S", help="Most seconds of CPU time.")] = None,
     memory: Annotated[str | None, typer.Option("--memory", metavar="SIZE", help="Memory; that of the template.")] = None,

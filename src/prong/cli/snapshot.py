@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from prong.cli.completion import snapshot_ids
 from prong.cli.engines import open_engine
 from prong.cli.output import JsonFlag, output_of, printable
 from prong.cli.treeview import Node, draw
@@ -24,7 +25,10 @@ snapshot_app = typer.Typer(
     epilog="Example: prong snapshot tree",
     no_args_is_help=True,
 )
-IdArgument = Annotated[str, typer.Argument(metavar="SNAPSHOT", help="Its id, or the beginning of it (4 or more).")]
+IdArgument = Annotated[
+    str,
+    typer.Argument(metavar="SNAPSHOT", help="Its id, or the beginning of it (4 or more).", autocompletion=snapshot_ids),
+]
 NONE_YET = "no snapshots yet; in prong repl, :snapshot takes one"
 SHORT = 12
 
@@ -101,7 +105,7 @@ def inspect(context: typer.Context, snapshot: IdArgument, as_json: JsonFlag = Fa
 @snapshot_app.command("rm", epilog="Example: prong snapshot rm abcd")
 def remove(
     context: typer.Context,
-    snapshots: Annotated[list[str], typer.Argument(help="Ids, or their beginnings.")],
+    snapshots: Annotated[list[str], typer.Argument(help="Ids, or their beginnings.", autocompletion=snapshot_ids)],
     force: Annotated[bool, typer.Option("--force", help="Also one that others were made from; they stay usable.")] = False,
     as_json: JsonFlag = False,
 ) -> None:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prong.cli import transfer
+from prong.cli.completion import image_names, template_names
 from prong.cli.engines import open_engine, steps_shown
 from prong.cli.output import JsonFlag, Output, output_of, printable
 from prong.cli.values import format_size, parse_size
@@ -26,7 +27,8 @@ template_app = typer.Typer(
     epilog="Example: prong template create science --image python --warm imports.py",
     no_args_is_help=True,
 )
-NameArgument = Annotated[str, typer.Argument(help="The template's name.")]
+NewName = Annotated[str, typer.Argument(metavar="NAME", help="The template's name.")]
+NameArgument = Annotated[str, typer.Argument(help="The template's name.", autocompletion=template_names)]
 
 
 def register(app: typer.Typer) -> None:
@@ -37,8 +39,10 @@ def register(app: typer.Typer) -> None:
 @template_app.command("create", epilog="Example: prong template create big --image python --memory 1G")
 def create(
     context: typer.Context,
-    name: NameArgument,
-    image: Annotated[str, typer.Option("--image", help="The image to start: a name or digest.")] = "python",
+    name: NewName,
+    image: Annotated[
+        str, typer.Option("--image", help="The image to start: a name or digest.", autocompletion=image_names)
+    ] = "python",
     warm: Annotated[
         Path | None,
         typer.Option("--warm", metavar="FILE", help="Python to run before the snapshot; default: usual imports."),
@@ -120,7 +124,7 @@ def inspect(context: typer.Context, name: NameArgument, as_json: JsonFlag = Fals
 @template_app.command("rm", epilog="Example: prong template rm science")
 def remove(
     context: typer.Context,
-    names: Annotated[list[str], typer.Argument(help="Names of templates.")],
+    names: Annotated[list[str], typer.Argument(help="Names of templates.", autocompletion=template_names)],
     as_json: JsonFlag = False,
 ) -> None:
     """Remove templates. Snapshots of their forks stay usable."""

@@ -109,7 +109,7 @@ class Attempt:
         with contextlib.suppress(ProngError):
             self.cell.signal(signal.SIGUSR1)  # faulthandler writes the tracebacks of all threads
             self._over.wait(LAST_WORDS)
-            self.refused_at_kill = self.cell.stats(timeout=DYING)["refused"]
+            self.refused_at_kill = self.cell.stats()["refused"]
             self.cell.signal(signal.SIGKILL)
             self._over.wait(DYING)
 

@@ -15,6 +15,11 @@ Words:
 Start reading at :mod:`prong.guest.runtime`, then :mod:`prong.guest.runs`. ``boot.py`` explains how the runtime keeps
 its own copies of what it depends on, so that user code which deletes builtins or patches ``json`` hurts only itself.
 
+What users may notice: output is written at every line end; tasks of a context's event loop go on only while a run of
+that context awaits; trace and profile functions end with their run; after it the recursion limit is at least 1000 and
+the handlers of SIGINT and SIGRTMAX are the runtime's again. A signal handler of Python runs between two steps of the
+main thread, so neither an interrupt nor a live fork's reseeding takes effect inside a long call into C.
+
 What this cannot do: user code shares an interpreter with the runtime, so code that sets out to walk frames or use
 ``ctypes`` can read the runtime's memory and forge its frames. It gains nothing that ``sys.exit(0)`` would not give it;
 nothing outside the cell may trust a frame further than the sandbox itself. The decoder outside

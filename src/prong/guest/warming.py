@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import builtins
 import linecache
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 from . import figures, sources, streams
 from . import messages as m
 from .contexts import Context
+from .forking import reseed
 from .interrupts import guard
 from .tracebacks import describe, trim
 
@@ -55,6 +57,7 @@ def _settle() -> None:
 def rehearse(session: Session) -> None:
     """Take real requests through the whole path, with their events dropped, so that the first one finds it warm."""
     session.channel.rehearsing = True
+    reseed(os.urandom(64))  # OpenSSL and numpy set up much at their first seeding; every fork would pay for it again
     session.contexts.create(_REHEARSAL, None)
     requests: list[dict[str, Any]] = [{"mode": m.MODE_CELL, "code": code, "context": _REHEARSAL} for code in _CELLS]
     requests.append({"mode": m.MODE_SCRIPT, "code": "print(end='', flush=True)", "context": None})

@@ -23,6 +23,14 @@ import statistics, string, struct, subprocess, sys, tempfile, textwrap, threadin
 try:
     import numpy as np
     np.random.default_rng(0).random((64, 64)) @ np.ones((64, 64))
+    import pandas as pd
+    pd.DataFrame({"a": [1, 2]}).describe().to_html()
+    import matplotlib.pyplot as plt
+    plt.figure()
+    plt.plot([1, 2])
+    plt.savefig(io.BytesIO(), format="png")
+    plt.close("all")
+    del np, pd, plt
 except ImportError:
     pass
 """

@@ -114,7 +114,7 @@ class Cell:
         if self._run is not None and self._run.limit is None:
             self._run.limit = LimitHit(str(name)[:20], float(allowed))
 
-    def _on_refused(self, _total: int, kind: str, call: str, detail: str) -> None:
+    def _on_refused(self, kind: str, call: str, detail: str) -> None:
         refused = Refused(str(kind), str(call)[:60], str(detail)[:200], ADVICE[kind])
         self.refused.append(refused)
         if self._run is not None:

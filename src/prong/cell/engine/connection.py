@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import socket
@@ -140,11 +141,14 @@ class Connection:
         return SandboxGone(f"{self.name} is gone: {reason}", data={"reason": reason})
 
     def close(self) -> None:
-        """Hang up: the peer ends by itself."""
+        """Hang up: the peer ends by itself. A thread that is reading wakes up and closes the socket itself."""
         with self._state:
             if self.gone is None:
                 self.gone = "it was closed"
-            self.channel.close()
+            with contextlib.suppress(OSError):
+                self.channel.sock.shutdown(socket.SHUT_RDWR)
+            if not self._reading:
+                self.channel.close()
             self._state.notify_all()
 
 

@@ -46,7 +46,7 @@ class TemplateSpec:
     name: str
     image: str = DEFAULT_IMAGE
     warm: str | None = None
-    memory: int = 256 * MIB
+    memory: int = 512 * MIB
 
 
 class Engine:

@@ -89,6 +89,8 @@ class RegularFile(NodeFile):
 
     def write(self, data: bytes) -> int:
         """At the position, or at the end with O_APPEND."""
+        if not data:
+            return 0
         at = self.node.size if self.flags & O_APPEND else self.pos
         done = self._store(data, at)
         self.pos = at + done
@@ -112,8 +114,6 @@ class RegularFile(NodeFile):
                 raise SysErr(errno.EPERM)
         done = node.content().write(at, data[: MAX_SIZE - at])
         node.mtime_ns = node.ctime_ns = self.fs.now()
-        if node.mode & 0o6000:
-            node.mode &= ~(0o6000 if node.mode & 0o010 else 0o4000)
         if node.where is not None:
             inotify.touched(node, inotify.IN_MODIFY)
         return done

@@ -82,9 +82,7 @@ def _regular(node: Node) -> Regular:
     return node
 
 
-def write_file(
-    fs: FsState, path: bytes, data: bytes, offset: int = 0, *, truncate: bool = True, mode: int = 0o644
-) -> int:
+def write_file(fs: FsState, path: bytes, data: bytes, offset: int = 0, *, truncate: bool = True, mode: int = 0o644) -> int:
     """Write all of ``data`` at ``offset`` into a file, made with ``mode`` if it is not there; returns its new size.
 
     ``truncate`` empties it first when ``offset`` is 0. A file that is too big for the overlay is SysErr(ENOSPC); bytes that

@@ -41,7 +41,16 @@ class Found(NamedTuple):
         return SysErr(errno.ENAMETOOLONG if len(self.name) > NAME_MAX else errno.ENOENT)
 
 
-def walk(fs: FsState, base: Node, path: bytes, *, follow: bool = True, parent_only: bool = False, resolve: int = 0) -> Found:
+def walk(
+    fs: FsState,
+    base: Node,
+    path: bytes,
+    *,
+    follow: bool = True,
+    parent_only: bool = False,
+    creating: bool = False,
+    resolve: int = 0,
+) -> Found:
     """Resolve ``path`` from directory ``base``.
 
     Args:

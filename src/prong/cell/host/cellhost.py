@@ -48,7 +48,6 @@ class CellHost:
         self.account = CallAccount(kernel)
         self._out: list[Message] = []
         self._out_bytes = 0
-        self._refused = kernel.refusals.total
         self._connect_channels()
 
     # -- life -----------------------------------------------------------------------------------------------------------
@@ -112,12 +111,9 @@ class CellHost:
     def flush(self) -> None:
         """Send what is held back, and news of refusals and limits. Blocks while the engine is slow: so does the program."""
         refusals = self.kernel.refusals
-        if refusals.total != self._refused:
-            self._refused = refusals.total
-            last = list(refusals.counts)[-1]
-            self._out.append(("refused", refusals.total, last.kind, last.call, last.detail))
-        self._out.extend(self.account.events())
-        for message in self._out:
+        news = [("refused", r.kind, r.call, r.detail) for r in refusals.news]
+        refusals.news.clear()
+        for message in (*news, *self.account.events(), *self._out):
             self.channel.send(*message)
         self._out.clear()
         self._out_bytes = 0
@@ -132,8 +128,10 @@ class CellHost:
             left = account.time_left()
             if timeout != 0 and left is not None:
                 timeout = left if timeout is None else min(timeout, left)
-        if self._out or account.pending or self.kernel.refusals.total != self._refused:
+        if self._out or account.pending or self.kernel.refusals.news:
             self.flush()
+        if self.kernel.sched.ready:
+            timeout = 0
         message = self.channel.receive(None if timeout is None else timeout / 1e9)
         while message is not None:
             try:

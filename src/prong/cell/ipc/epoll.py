@@ -82,6 +82,8 @@ class Epoll(IpcFile):
         self.net = net
         self.items: dict[int, list[Item]] = {}
         self.ready: deque[Item] = deque()
+        self.stale = 0
+        """How many dropped items are still in the ready list."""
 
     def find(self, file: File, fd: int) -> Item | None:
         """The registration of ``file`` under ``fd``."""
@@ -132,8 +134,11 @@ class Epoll(IpcFile):
         item.file.waitq.unobserve(item)
         item.events = 0
         if item.queued:
-            item.queued = False
-            self.ready.remove(item)
+            # Taking it out of the middle would cost the whole list; its empty events keep it from being reported.
+            self.stale += 1
+            if self.stale > 64 and self.stale * 2 > len(self.ready):
+                self.ready = deque(i for i in self.ready if i.events)
+                self.stale = 0
 
     def _sweep(self) -> None:
         """Drop registrations of closed files whose class does not tell."""
@@ -149,6 +154,9 @@ class Epoll(IpcFile):
                 break
             item = ready.popleft()
             item.queued = False
+            if not item.events:
+                self.stale -= 1
+                continue
             if item.file.refs == 0:
                 self.drop(item)
                 continue
@@ -176,15 +184,18 @@ class Epoll(IpcFile):
         ready = self.ready
         while ready:
             item = ready[0]
-            if item.file.refs and item.now():
+            if item.file.refs and item.events and item.now():
                 return POLLIN | POLLRDNORM
             ready.popleft()
             item.queued = False
+            self.stale -= not item.events
         return 0
 
     def release(self) -> None:
         """The last descriptor was closed: stop watching."""
         super().release()
+        self.ready.clear()
+        self.stale = 0
         for item in [i for same in self.items.values() for i in same]:
             self.drop(item)
 

@@ -73,8 +73,8 @@ class StreamSocket(Socket):
         return got
 
     def drained(self, peer: StreamSocket) -> None:
-        """Bytes were read: wake the writer once half of the room is free again, as sock_def_write_space() does."""
-        if self.rx.size * 2 <= peer.capacity():
+        """Bytes were read: wake the writer once half of the room is free, as sock_def_write_space(), or poll says so."""
+        if self.rx.size * 2 <= peer.capacity() or peer.writable_now():
             peer.queue.signal(WRITE_EVENTS)
 
     def check_receive(self) -> None:

@@ -11,67 +11,36 @@ from prong.cell.core.file import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI, POL
 from prong.cell.core.saved import saved
 from prong.cell.ipc.address import AF_UNSPEC, InetAddress, family_of
 from prong.cell.ipc.events import READ_EVENTS
-from prong.cell.ipc.inet import IPPROTO_TCP, InetSocket
 from prong.cell.ipc.net import SOCKET_COST
 from prong.cell.ipc.socket import (
-    DEFAULT_BUFFER,
-    MAX_BUFFER,
-    MSG_OOB,
-    MSG_PEEK,
     SHUT_BOTH,
     SHUT_RD,
     SHUT_WR,
-    SOCK_STREAM,
-    Outgoing,
-    Received,
 )
-from prong.cell.ipc.stream import CLOSED, CONNECTED, CONNECTING, HANGUP, LISTENING, StreamSocket
+from prong.cell.ipc.stream import CLOSED, CONNECTED, CONNECTING, HANGUP, LISTENING
+from prong.cell.ipc.tcp_connection import TcpConnection
 
 if TYPE_CHECKING:
     from prong.cell.ipc.net import Loopback
     from prong.cell.kernel import Kernel
 
-FIRST_SNDBUF, FIRST_RCVBUF = 16384, 131072
-"""What SO_SNDBUF and SO_RCVBUF tell before anyone sets them (net.ipv4.tcp_wmem, tcp_rmem)."""
 INHERITED = ("rcvbuf", "sndbuf", "buffers_set", "linger", "reuse_addr", "reuse_port", "v6only", "rcvlowat",
              "rcvtimeo", "sndtimeo")  # fmt: skip
 
 
 @saved("tcp")
-class TcpSocket(InetSocket, StreamSocket):
+class TcpSocket(TcpConnection):
     """A TCP socket.
 
-    ``asked``: connect(2) was called and has not yet told its outcome. ``fin_in``, ``fin_out``: who has ended its half.
-    ``done``: the peer's end or a reset was seen, so reading ends with 0 bytes and no error. ``urgent``: the byte sent
-    with MSG_OOB, and ``mark`` its position in the stream.
+    ``asked``: connect(2) was called and has not yet told its outcome. ``server``: whose queue a client waits to enter.
     """
 
     def __init__(self, net: Loopback, domain: int, flags: int = 0) -> None:
-        StreamSocket.__init__(self, net, domain, SOCK_STREAM, IPPROTO_TCP, flags)
-        self.setup(net.tcp)
-        self.sndbuf, self.rcvbuf = FIRST_SNDBUF, FIRST_RCVBUF
-        self.buffers_set = False
+        super().__init__(net, domain, flags)
         self.asked = False
-        self.fin_in = False
-        self.fin_out = False
-        self.done = False
-        self.urgent = b""
-        self.mark = -1
         self.server: TcpSocket | None = None
         self.waiting: deque[TcpSocket] = deque()
         """Of a listener with a full queue: those who wait to get in."""
-
-    def capacity(self) -> int:
-        """Sender's and receiver's buffers together, if anyone chose them."""
-        peer = self.peer
-        if isinstance(peer, TcpSocket) and (self.buffers_set or peer.buffers_set):
-            return min(self.sndbuf + peer.rcvbuf, MAX_BUFFER)
-        return DEFAULT_BUFFER
-
-    def writable_now(self) -> bool:
-        """A third of the room is free, as __sk_stream_is_writeable() asks."""
-        peer = self.peer
-        return peer is None or peer.rx.size * 3 <= self.capacity() * 2
 
     # -- connecting -------------------------------------------------------------------------------------------------
 
@@ -188,7 +157,7 @@ class TcpSocket(InetSocket, StreamSocket):
             self.server.waiting.remove(self)
             self.server = None
         elif self.state == CONNECTED:
-            self._end(reset=True)
+            self.end(reset=True)
         self.drop_connection()
         self.state, self.shut, self.error, self.asked = CLOSED, 0, 0, False
         self.peer = self.remote = None
@@ -197,74 +166,6 @@ class TcpSocket(InetSocket, StreamSocket):
             self.unbind()
             self.local = (self.any, 0)
         self.announce(HANGUP)
-
-    # -- data -------------------------------------------------------------------------------------------------------
-
-    def check_receive(self) -> None:
-        """ENOTCONN on a listener or a socket never connected; errors wait until the data is read."""
-        if self.state == LISTENING or (self.state == CLOSED and not (self.done or self.error or self.shut & SHUT_RD)):
-            raise SysErr(errno.ENOTCONN)
-
-    def at_end(self) -> bool:
-        """The peer has ended its half, or the connection is gone."""
-        if self.done and not self.error:
-            return True
-        if self.fin_in:
-            return True
-        self.raise_error()
-        return bool(self.shut & SHUT_RD)
-
-    def recv(self, size: int, flags: int) -> Received:
-        """Bytes in order, or with MSG_OOB the urgent one."""
-        if not flags & MSG_OOB:
-            return StreamSocket.recv(self, size, flags)
-        if not self.urgent:
-            raise SysErr(errno.EINVAL)
-        got = Received(self.urgent[:size])
-        got.flags |= MSG_OOB
-        if not flags & MSG_PEEK:
-            self.urgent = b""
-        return got
-
-    def send(self, data: bytes, message: Outgoing) -> int:
-        """What fits. The first send after the peer has closed succeeds and brings the reset."""
-        if self.error:
-            raise SysErr(self.take_error())
-        if self.shut & SHUT_WR:
-            raise SysErr(errno.EPIPE)
-        if self.state == CONNECTING:
-            raise WouldBlock
-        if self.state != CONNECTED:
-            raise SysErr(errno.EPIPE)
-        peer = self.peer
-        assert isinstance(peer, TcpSocket)
-        if data and (peer.gone or (peer.fin_out and peer.shut & SHUT_RD)):
-            # Nobody will ever read this: a closed end resets (RFC 1122, 4.2.2.13), and so does one shut both ways.
-            if not peer.gone:
-                peer.reset()
-            self.reset()
-            return len(data)
-        if message.flags & MSG_OOB and data:
-            return self._send_urgent(peer, data, message)
-        return self.push(data, message)
-
-    def _send_urgent(self, peer: TcpSocket, data: bytes, message: Outgoing) -> int:
-        """The last byte travels beside the stream."""
-        done = self.push(data[:-1], message)
-        if done < len(data) - 1:
-            return done
-        peer.urgent = data[-1:]
-        peer.mark = peer.rx.head + peer.rx.size
-        peer.queue.signal(POLLPRI)
-        return len(data)
-
-    def at_mark(self) -> bool:
-        """SIOCATMARK."""
-        return self.mark == self.rx.head
-
-    def resolve(self, kernel: Kernel, raw: bytes) -> object:
-        """A connected TCP socket ignores addresses."""
-        return None
 
     # -- ending -----------------------------------------------------------------------------------------------------
 
@@ -282,45 +183,8 @@ class TcpSocket(InetSocket, StreamSocket):
             return
         self.shut |= how
         if how & SHUT_WR:
-            self._send_fin()
+            self.send_fin()
         self.announce(HANGUP)
-
-    def _send_fin(self) -> None:
-        peer = self.peer
-        if self.fin_out or not isinstance(peer, TcpSocket):
-            return
-        self.fin_out = True
-        if not peer.gone:
-            peer.fin_in = peer.done = True
-            peer.shut |= SHUT_RD
-            peer.finish()
-            peer.announce(HANGUP)
-        self.finish()
-
-    def finish(self) -> None:
-        """Both halves have ended: the connection is over."""
-        if self.fin_in and self.fin_out and self.state == CONNECTED:
-            self.state = CLOSED
-            self.shut = SHUT_BOTH
-
-    def reset(self) -> None:
-        """The peer says the connection does not exist (RST)."""
-        if self.state != CONNECTED:
-            return
-        self.error = errno.EPIPE if self.fin_in else errno.ECONNRESET
-        self.state = CLOSED
-        self.shut = SHUT_BOTH
-        self.done = True
-        self.announce(HANGUP | POLLERR)
-
-    def _end(self, *, reset: bool) -> None:
-        peer = self.peer
-        if not isinstance(peer, TcpSocket) or peer.gone:
-            return
-        if reset:
-            peer.reset()
-        else:
-            self._send_fin()
 
     def _stop_listening(self) -> None:
         self.table.receive(self, False)
@@ -329,7 +193,7 @@ class TcpSocket(InetSocket, StreamSocket):
         for child in self.accepts:
             assert isinstance(child, TcpSocket)
             self.net.discharge(SOCKET_COST)
-            child._end(reset=True)
+            child.end(reset=True)
             child.gone = True
             child.unbind()
             child.drop_connection()
@@ -347,7 +211,7 @@ class TcpSocket(InetSocket, StreamSocket):
         elif self.state == CONNECTING and self.server is not None:
             self.server.waiting.remove(self)
         elif self.state == CONNECTED:
-            self._end(reset=bool(self.rx.size) or self.linger == (1, 0))
+            self.end(reset=bool(self.rx.size) or self.linger == (1, 0))
         self.gone = True
         self.state = CLOSED
         self.unbind()

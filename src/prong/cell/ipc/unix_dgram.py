@@ -177,11 +177,11 @@ class UnixDgram(UnixSocket):
         if other.gone:
             if other is self.peer and self.type == SOCK_DGRAM:
                 self._part(None)
-            raise SysErr(errno.EPIPE if self.type == SOCK_SEQPACKET else errno.ECONNREFUSED)
+            raise self._bounce(errno.EPIPE if self.type == SOCK_SEQPACKET else errno.ECONNREFUSED)
         if other.peer is not None and other.peer is not self and self.type == SOCK_DGRAM:
-            raise SysErr(errno.EPERM)
+            raise self._bounce(errno.EPERM)
         if other.shut & SHUT_RD:
-            raise SysErr(errno.EPIPE)
+            raise self._bounce(errno.EPIPE)
         cost = len(data) + OVERHEAD
         if self.sent and self.room() < cost:
             raise WouldBlock
@@ -197,6 +197,11 @@ class UnixDgram(UnixSocket):
         message.files = []
         other.queue.signal(READ_EVENTS)
         return len(data)
+
+    def _bounce(self, error: int) -> SysErr:
+        """The message was made and is thrown away; Linux tells edge-triggered epoll of the freed room."""
+        self.queue.signal(WRITE_EVENTS)
+        return SysErr(error)
 
     def _destination(self, message: Outgoing) -> UnixDgram:
         if self.type == SOCK_SEQPACKET and self.state != CONNECTED:

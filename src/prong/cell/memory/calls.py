@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from prong.cell.core.errors import SysErr
 from prong.cell.core.file import O_ACCMODE, O_WRONLY
 from prong.cell.core.table import s32, syscall
 from prong.cell.memory.layout import PAGE, PAGE_MASK, TASK_SIZE, P, pages
-from prong.cell.memory.vma import PROT_WRITE
+from prong.cell.memory.vma import PROT_EXEC, PROT_READ, PROT_WRITE
 
 if TYPE_CHECKING:
     from prong.cell.kernel import Kernel
@@ -42,8 +43,7 @@ def sys_mmap(k: Kernel, t: Task, addr: int, size: int, prot: int, flags: int, fd
             raise SysErr(errno.EACCES)
         file.fill(0, memoryview(bytearray()))  # ENODEV where it cannot be mapped
     at = addr if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) else None
-    end = addr + pages(size) * PAGE
-    if flags & MAP_FIXED_NOREPLACE and not flags & MAP_FIXED and not k.space.vmas.free(addr, end):
+    if flags & MAP_FIXED_NOREPLACE and k.space.vmas.overlapping(addr, addr + pages(size) * PAGE):
         raise SysErr(errno.EEXIST)
     start = k.space.map(
         size,
@@ -56,18 +56,35 @@ def sys_mmap(k: Kernel, t: Task, addr: int, size: int, prot: int, flags: int, fd
         reserve=not flags & MAP_NORESERVE,
         low=0x80000000 if flags & MAP_32BIT else None,
     )
-    if flags & MAP_POPULATE and prot:
-        _populate(k, start, size, bool(prot & PROT_WRITE))
+    if flags & MAP_POPULATE and prot & 7:
+        with contextlib.suppress(SysErr):  # mmap(2): "will not fail" when populating does
+            _populate(k, start, size)
     return start
 
 
-def _populate(k: Kernel, start: int, size: int, write: bool) -> None:
-    """Bring every page of a range in, as far as memory and the file go."""
+def _populate(k: Kernel, start: int, size: int) -> None:
+    """Bring every page of a range in, as far as memory goes. SysErr(EFAULT) for a page that a file does not have."""
     if pages(size) > k.space.phys.free_frames:
         return
     for page in range(start // PAGE, start // PAGE + pages(size)):
         if not k.space.tables.get(page) & P:
             k.mem.read(page * PAGE, 1)
+
+
+def _populate_advised(k: Kernel, addr: int, size: int, need: int) -> None:
+    """madvise(MADV_POPULATE_READ, MADV_POPULATE_WRITE): ENOMEM over holes, EINVAL where a right is missing."""
+    end = addr + pages(size) * PAGE
+    at = addr
+    for vma in k.space.vmas.overlapping(addr, end):
+        if vma.start > at:
+            raise SysErr(errno.ENOMEM)
+        if not vma.prot & need:
+            raise SysErr(errno.EINVAL)
+        stop = min(vma.end, end)
+        _populate(k, at, stop - at)
+        at = stop
+    if at < end:
+        raise SysErr(errno.ENOMEM)
 
 
 @syscall("munmap")
@@ -102,8 +119,7 @@ def sys_mremap(k: Kernel, t: Task, old: int, old_size: int, new_size: int, flags
     """mremap(2); MREMAP_DONTUNMAP is not offered."""
     if flags & ~3 or (flags & MREMAP_FIXED and not flags & MREMAP_MAYMOVE):
         raise SysErr(errno.EINVAL)
-    _check_range(old, old_size)
-    if new_size > TASK_SIZE:
+    if old & PAGE_MASK or new_size == 0 or new_size > TASK_SIZE or old_size > TASK_SIZE:
         raise SysErr(errno.EINVAL)
     to = new if flags & MREMAP_FIXED else None
     if to is not None:
@@ -129,7 +145,7 @@ def sys_madvise(k: Kernel, t: Task, addr: int, size: int, advice: int) -> int:
     if advice in (MADV_DONTNEED, MADV_DONTNEED_LOCKED):
         k.space.discard(addr, size)
     elif advice in (MADV_POPULATE_READ, MADV_POPULATE_WRITE):
-        _populate(k, addr, size, advice == MADV_POPULATE_WRITE)
+        _populate_advised(k, addr, size, PROT_WRITE if advice == MADV_POPULATE_WRITE else PROT_READ | PROT_WRITE | PROT_EXEC)
     elif advice == MADV_REMOVE:
         raise SysErr(errno.EOPNOTSUPP)
     elif not k.space.vmas.covers(addr, addr + pages(size) * PAGE):

@@ -11,7 +11,7 @@ from prong.cell.core.saved import saved
 from prong.cell.memory.layout import ADDR, HELD, HUGE, MIN_ADDRESS, NX, PAGE, SHARED, TASK_SIZE, USER_RO, P, W, pages
 from prong.cell.memory.phys import OutOfFrames, Physical, runs_of
 from prong.cell.memory.tables import Tables, frames_of
-from prong.cell.memory.vma import PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE, Vma, VmaList
+from prong.cell.memory.vma import MAX_MAPPINGS, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE, Vma, VmaList
 
 SIGSEGV, SIGBUS = 11, 7
 SEGV_MAPERR, SEGV_ACCERR, BUS_ADRERR = 1, 2, 2
@@ -86,7 +86,7 @@ class Space:
         self._charge(size, prot, shared, reserve)
         if at is not None:
             self.unmap(start, size)
-        elif len(self.vmas.items) > 65000:
+        elif len(self.vmas.items) > MAX_MAPPINGS:
             raise SysErr(errno.ENOMEM)
         vma = Vma(start, start + size, prot, file=file, offset=offset, shared=shared, name=name)
         self.vmas.insert(vma)
@@ -138,13 +138,13 @@ class Space:
         end = start + pages(size) * PAGE
         if end == start:
             return
-        if not self.vmas.covers(start, end):
-            raise SysErr(errno.ENOMEM)
-        inside = self.vmas.isolate(start, end)
-        for vma in inside:
+        at = start
+        for vma in self.vmas.isolate(start, end):
+            if vma.start > at:
+                break
+            at = vma.end
             if prot & PROT_WRITE and vma.shared and vma.file is not None and not vma.file.writable:
                 raise SysErr(errno.EACCES)
-        for vma in inside:
             if vma.prot == prot:
                 continue
             vma.prot = prot
@@ -153,19 +153,25 @@ class Space:
             for first, count in runs_of(lost):
                 self.phys.zap(first, count)
         self.vmas.rejoin(start, end)
+        if at < end:  # what comes before a hole is changed nevertheless, as Linux does
+            raise SysErr(errno.ENOMEM)
 
     def remap(self, old: int, old_size: int, new_size: int, *, may_move: bool, to: int | None = None) -> int:
         """mremap(2): grow, shrink or move; contents and frames move along."""
         old_size, new_size = pages(old_size) * PAGE, pages(new_size) * PAGE
-        vma = self.vmas.find(old)
-        if vma is None or old + old_size > vma.end:
-            raise SysErr(errno.EFAULT)
-        if new_size == 0 or old % PAGE:
+        if to is not None and to < old + old_size and old < to + new_size:
             raise SysErr(errno.EINVAL)
+        vma = self.vmas.find(old)
+        if vma is None:
+            raise SysErr(errno.EFAULT)
         if to is None and new_size <= old_size:
             if new_size < old_size:
                 self.unmap(old + new_size, old_size - new_size)
             return old
+        if not old_size and not vma.shared:
+            raise SysErr(errno.EINVAL)
+        if old + min(old_size, new_size) > vma.end:
+            raise SysErr(errno.EFAULT)
         grow = new_size - old_size
         self._charge(max(grow, 0), vma.prot, vma.shared, True)
         if to is None and old + old_size == vma.end and self.vmas.free(vma.end, vma.end + grow):
@@ -181,8 +187,6 @@ class Space:
     def _move(self, vma: Vma, old: int, old_size: int, new_size: int, to: int | None) -> int:
         start = self._place(new_size, to, 0, None)
         if to is not None:
-            if to < old + old_size and old < to + new_size:
-                raise SysErr(errno.EINVAL)
             self.unmap(to, new_size)
         kept = min(old_size, new_size)
         moved = vma.clone(old, old + old_size) if old_size else vma.clone(old, vma.end)
@@ -205,7 +209,8 @@ class Space:
             raise SysErr(errno.ENOMEM)
         for vma in self.vmas.overlapping(start, end):
             vma.step = 16
-        self._drop(start, end)
+            if vma.file is not None or not vma.shared:  # shared anonymous memory is a file in disguise: it keeps its content
+                self._drop(max(start, vma.start), min(end, vma.end))
 
     def set_brk(self, end: int) -> int:
         """brk(2): move the end of the heap; returns the (possibly unchanged) end."""

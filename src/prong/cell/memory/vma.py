@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import bisect
+import errno
 from collections.abc import Iterator
 
+from prong.cell.core.errors import SysErr
 from prong.cell.core.file import File
 from prong.cell.core.saved import saved
 from prong.cell.memory.layout import MIN_ADDRESS, MMAP_TOP, PAGE, TASK_SIZE
 
+MAX_MAPPINGS = 65530
+"""As vm.max_map_count: it bounds what a program can make its host remember."""
 PROT_NONE, PROT_READ, PROT_WRITE, PROT_EXEC = 0, 1, 2, 4
 
 
@@ -50,11 +54,11 @@ class Vma:
         return part
 
     def joins(self, other: Vma) -> bool:
-        """Whether ``other``, starting where this ends, is the same kind of anonymous memory."""
+        """Whether ``other``, starting where this ends, goes on with the same memory (and the same part of the same file)."""
         return (
             self.end == other.start
-            and self.file is None
-            and other.file is None
+            and self.file is other.file
+            and (self.file is None or self.offset + (self.end - self.start) == other.offset)
             and self.prot == other.prot
             and self.shared == other.shared
             and self.name == other.name
@@ -103,23 +107,28 @@ class VmaList:
         return at >= end
 
     def insert(self, vma: Vma) -> Vma:
-        """Add a mapping to a free range, joining anonymous neighbours; returns the mapping that now holds it."""
+        """Add a mapping to a free range, joining neighbours that are alike; returns the mapping that now holds it."""
         self.total += vma.end - vma.start
         if vma.file is not None:
             vma.file.refs += 1
         at = bisect.bisect_left(self.starts, vma.start)
-        if at > 0 and self.items[at - 1].joins(vma):
-            left = self.items[at - 1]
-            left.end = vma.end
-            vma = left
-            at -= 1
-        else:
-            self.starts.insert(at, vma.start)
-            self.items.insert(at, vma)
-        if at + 1 < len(self.items) and vma.joins(self.items[at + 1]):
-            vma.end = self.items[at + 1].end
-            del self.items[at + 1], self.starts[at + 1]
+        self.starts.insert(at, vma.start)
+        self.items.insert(at, vma)
+        self._join_next(at)
+        if at > 0 and self._join_next(at - 1):
+            return self.items[at - 1]
         return vma
+
+    def _join_next(self, at: int) -> bool:
+        """Join the mapping at index ``at`` with the one after it, if they are alike; one reference to their file stays."""
+        if at + 1 >= len(self.items) or not self.items[at].joins(self.items[at + 1]):
+            return False
+        right = self.items[at + 1]
+        self.items[at].end = right.end
+        del self.items[at + 1], self.starts[at + 1]
+        if right.file is not None:
+            right.file.refs -= 1
+        return True
 
     def remove(self, vma: Vma) -> None:
         """Take a whole mapping out, dropping its reference to the file."""
@@ -132,7 +141,9 @@ class VmaList:
                 vma.file.release()
 
     def isolate(self, start: int, end: int) -> list[Vma]:
-        """Split mappings at ``start`` and ``end`` and return those inside, in order."""
+        """Split mappings at ``start`` and ``end`` and return those inside, in order. SysErr(ENOMEM) at the most there may be."""
+        if len(self.items) > MAX_MAPPINGS:
+            raise SysErr(errno.ENOMEM)
         for edge in (start, end):
             vma = self.find(edge)
             if vma is not None and vma.start < edge:
@@ -149,14 +160,10 @@ class VmaList:
             right.file.refs += 1
 
     def rejoin(self, start: int, end: int) -> None:
-        """Join anonymous neighbours in and around [start, end) that have become alike."""
+        """Join neighbours in and around [start, end) that have become alike."""
         at = max(bisect.bisect_left(self.starts, start) - 1, 0)
         while at + 1 < len(self.items) and self.items[at].start <= end:
-            left, right = self.items[at], self.items[at + 1]
-            if left.joins(right):
-                left.end = right.end
-                del self.items[at + 1], self.starts[at + 1]
-            else:
+            if not self._join_next(at):
                 at += 1
 
     def gap(self, size: int, *, low: int = MIN_ADDRESS, high: int = MMAP_TOP) -> int | None:

@@ -51,6 +51,7 @@ class Clock:
         self.real_offset = 0
         self.frozen_at = 0
         self.timers: list[TimerEntry] = []
+        self.prune_at = 256
         self._ids: Iterator[int] = itertools.count(1)
         self.boot_real = time.time_ns()
 
@@ -78,7 +79,15 @@ class Clock:
         """Call ``target.due`` once cell time reaches ``deadline`` (ns); returns the entry, to cancel it."""
         entry = TimerEntry(deadline, next(self._ids), target)
         heapq.heappush(self.timers, entry)
+        if len(self.timers) > self.prune_at:
+            self._prune()
         return entry
+
+    def _prune(self) -> None:
+        """Drop cancelled entries: a program that arms and cancels far deadlines must not fill our memory."""
+        self.timers[:] = [entry for entry in self.timers if not entry.cancelled]
+        heapq.heapify(self.timers)
+        self.prune_at = max(256, 2 * len(self.timers))
 
     def next_deadline(self) -> int | None:
         """The earliest armed deadline, or None."""

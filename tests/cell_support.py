@@ -1,0 +1,41 @@
+"""Fixtures for tests that run real cells: ``engine``, ``template``, ``cell``. Loaded as a plugin by ``tests/conftest.py``.
+
+The data directory is ``PRONG_HOME`` or the user's, looked up when this is loaded: a test that points the variable
+elsewhere does not move it. The default image and template are made once if they are not there; workers of one run wait
+for each other (the stores lock). Each worker has an engine of its own over that directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from prong.cell.engine import Cell, Engine, Template
+from prong.errors import Conflict
+from prong.store.paths import Paths
+
+PATHS = Paths.resolve()
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    """An engine over the shared data directory, closed at the end of the session."""
+    with Engine(PATHS) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def template(engine: Engine) -> Template:
+    """The default template, loaded."""
+    try:
+        return engine.template()
+    except Conflict:  # another worker made it while this one waited for its turn
+        return engine.template()
+
+
+@pytest.fixture
+def cell(template: Template) -> Iterator[Cell]:
+    """A fresh fork of the default template."""
+    with template.fork() as cell:
+        yield cell
