@@ -150,26 +150,13 @@ class Calls:
         raise AssertionError(f"{name}{args} did not fail but returned {result}")
 
 
+STAT_FIELDS = "dev ino nlink mode uid gid rdev size blksize blocks atime atime_ns mtime mtime_ns ctime ctime_ns"
+
+
 def unpack_stat(data: bytes) -> SimpleNamespace:
-    names = [
-        "dev",
-        "ino",
-        "nlink",
-        "mode",
-        "uid",
-        "gid",
-        "rdev",
-        "size",
-        "blksize",
-        "blocks",
-        "atime",
-        "atime_ns",
-        "mtime",
-        "mtime_ns",
-        "ctime",
-        "ctime_ns",
-    ]
-    return SimpleNamespace(**dict(zip(names, struct.unpack("<QQQIII4xQqqqqqqqqq24x", data), strict=True)))
+    """struct stat by field name."""
+    values = struct.unpack("<QQQIII4xQqqqqqqqqq24x", data)
+    return SimpleNamespace(**dict(zip(STAT_FIELDS.split(" "), values, strict=True)))
 
 
 class Box(Calls):

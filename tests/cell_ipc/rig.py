@@ -22,6 +22,7 @@ from prong.cell.core.errors import SysErr, Wait, WouldBlock
 from prong.cell.core.fdtable import FdTable
 from prong.cell.core.file import O_NONBLOCK
 from prong.cell.core.memory import FlatMemory, ListFrames
+from prong.cell.core.saved import saved
 from prong.cell.core.table import TABLE, s32
 from prong.cell.fs.image import ImageSource
 from prong.cell.fs.state import FsState
@@ -41,6 +42,7 @@ F_SETPIPE_SZ, F_GETPIPE_SZ = 1031, 1032
 FIONREAD, FIONBIO = 0x541B, 0x5421
 
 
+@saved("test_ipc_clock", skip=("_ids",))
 class ManualClock(Clock):
     """A clock that moves only when told."""
 

@@ -108,7 +108,7 @@ def reported(capsys: pytest.CaptureFixture[str], cell: FakeCell, done: Execution
 
 def test_what_the_program_did_not_say(capsys: pytest.CaptureFixture[str]) -> None:
     cell = FakeCell()
-    cell.ended = Ending(None, 9, "memory limit reached", {})
+    cell.ended = Ending(None, 9, "memory limit reached", "memory", {})
     refused = Refused("process", "fork", "", "use a machine")
     done = execution(limit=LimitHit("wall", 1), ended="killed by SIGKILL: \x1b[2J", refused=(refused, refused))
     text = reported(capsys, cell, done)
@@ -120,7 +120,7 @@ def test_what_the_program_did_not_say(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_an_exit_of_its_own_is_not_news(capsys: pytest.CaptureFixture[str]) -> None:
     cell = FakeCell()
-    cell.ended = Ending(3, None, "", {})
+    cell.ended = Ending(3, None, "", "", {})
     assert reported(capsys, cell, execution(exit_code=3, ended="exited with code 3")) == ""
 
 

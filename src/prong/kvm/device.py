@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import mmap
 import os
@@ -49,7 +50,11 @@ class Seg:
 
 
 class Kvm:
-    """An open ``/dev/kvm``. ``cpuid`` is the supported CPUID table, as KVM_SET_CPUID2 takes it.
+    """An open ``/dev/kvm``.
+
+    Attributes:
+        cpuid: the supported CPUID table, as KVM_SET_CPUID2 takes it.
+        counter_khz: frequency of guests' time-stamp counters; 0 if they do not tell time, None if nobody has found out.
 
     Raises HostUnfit when the device is missing, not permitted, or speaks another API version.
     """
@@ -61,6 +66,7 @@ class Kvm:
             raise HostUnfit(f"{DEVICE} speaks KVM API {version}, not {abi.API_VERSION}", hint="use a newer Linux kernel")
         self.run_size = fcntl.ioctl(self.fd, abi.KVM_GET_VCPU_MMAP_SIZE, 0)
         self.cpuid = self._supported_cpuid()
+        self.counter_khz: int | None = None
 
     @staticmethod
     def _open() -> int:
@@ -147,6 +153,18 @@ class Vcpu:
             data += struct.pack("<IIQ", index, 0, value)
         if fcntl.ioctl(self.fd, abi.KVM_SET_MSRS, data, True) != len(values):
             raise HostUnfit("KVM refused to set the system-call registers", hint="see `prong doctor`")
+
+    def get_msr(self, index: int) -> int:
+        """Read one model-specific register as the guest sees it; OSError(EINVAL) if KVM does not know it."""
+        data = bytearray(struct.pack("<IIIIQ", 1, 0, index, 0, 0))
+        if fcntl.ioctl(self.fd, abi.KVM_GET_MSRS, data, True) != 1:
+            raise OSError(errno.EINVAL, f"KVM does not read MSR {index:#x}")
+        (value,) = struct.unpack_from("<Q", data, 16)
+        return int(value)
+
+    def tsc_khz(self) -> int:
+        """Frequency of the guest's time-stamp counter in kHz; OSError(EIO) if it is not constant."""
+        return fcntl.ioctl(self.fd, abi.KVM_GET_TSC_KHZ, 0)
 
     def set_xcr0(self, value: int) -> None:
         """Enable extended state components; must come before :meth:`set_xsave`."""

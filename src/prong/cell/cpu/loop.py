@@ -11,6 +11,7 @@ from prong.cell.core.errors import SysErr, Wait
 from prong.cell.core.table import TABLE
 from prong.cell.cpu import faults
 from prong.cell.cpu.cpu import ALL_DIRTY, DIRTY_AT, REGS_AT, REGS_END, Cpu
+from prong.cell.cpu.timepage import TimePage
 from prong.cell.memory.layout import PORT_SYSCALL, PORT_VECTOR, SUPERVISOR
 from prong.cell.task.task import TaskState
 from prong.kvm import abi
@@ -57,6 +58,7 @@ class Loop:
         self.cpu = cpu
         self.host = host
         self.ticking = False
+        self.timepage = TimePage(kernel.space, kernel.clock, cpu.vcpu, cpu.vm.kvm)
 
     # -- outer loop: who runs ---------------------------------------------------------------------------------------------
 
@@ -64,6 +66,7 @@ class Loop:
         """Run until the program's exit status is set or ``host.stopping()``. Task state is saved in the tasks then."""
         kernel, host = self.kernel, self.host
         sched, clock = kernel.sched, kernel.clock
+        self.timepage.refresh()
         try:
             while kernel.process.exit_status is None and not host.stopping():
                 if clock.timers:
@@ -94,6 +97,7 @@ class Loop:
         deadline = kernel.clock.next_deadline()
         timeout = None if deadline is None else max(deadline - kernel.clock.monotonic(), 0)
         self.host.service(timeout)
+        self.timepage.refresh()
         self.cpu.skip_time()
 
     def rest(self) -> None:
@@ -235,6 +239,7 @@ class Loop:
         if kernel.clock.timers:
             kernel.clock.run_due()
         self.host.service(0)
+        self.timepage.refresh()
         cpu.skip_time()
         if kernel.process.exit_status is not None or self.host.stopping() or kernel.sched.ready:
             return True

@@ -26,6 +26,7 @@ from prong.cell.runtime_messages import (
     Forked,
     ForkFacts,
     GuestMessage,
+    InterruptIgnored,
     Ready,
     Request,
     Run,
@@ -98,7 +99,10 @@ class Cell:
             self._raw.append((channel, data))
 
     def _on_event(self, event: GuestMessage) -> None:
-        if isinstance(event, Ready | WarmFailed | Forked):
+        if isinstance(event, InterruptIgnored):
+            if self._run is not None and event.last_id < self._run.id:
+                self._connection.send("signal", int(_signal.SIGINT))  # it came before the run it was meant for began
+        elif isinstance(event, Ready | WarmFailed | Forked):
             self._reply = event
         elif self._run is not None:
             self._run.event(event)

@@ -50,7 +50,8 @@ class Ending:
             name = signal.Signals(self.signal).name
         except ValueError:
             name = f"signal {self.signal}"
-        return f"killed by {name}" + (f": {self.reason}" if self.reason else "")
+        detail = self.reason.removeprefix(name).lstrip(": ")
+        return f"killed by {name}" + (f": {detail}" if detail else "")
 
     def to_json(self) -> dict[str, Json]:
         """All of it."""

@@ -12,15 +12,16 @@ from typing import Self
 
 from prong.cell.engine import booting
 from prong.cell.engine.cell import Cell
+from prong.cell.engine.connection import RemoteError
 from prong.cell.engine.descent import Descent
 from prong.cell.engine.snapshots import Stored, host_cpu, write_snapshot
 from prong.cell.engine.spawner import Spawner
 from prong.cell.engine.template import Template
 from prong.cell.host.spec import BootSpec, Identity
 from prong.cell.limits import MIB, Limits
-from prong.cell.state.bundle import Receiver, export_bundle, import_bundle
-from prong.cell.state.directory import Origin, check
-from prong.errors import Conflict, NotFound, ProngError
+from prong.cell.state.bundle import export_bundle, import_bundle
+from prong.cell.state.directory import Origin, Receiver, check
+from prong.errors import Conflict, Corrupt, NotFound, ProngError
 from prong.image.events import Progress as ImageProgress
 from prong.image.events import silent
 from prong.image.manifest import Image
@@ -79,10 +80,30 @@ class Engine:
         with self._lock:
             live = self._live.get(name)
             if live is None:
-                stored = self._stored_template(name, step, images)
-                image = self.images.get(stored.manifest.image)
-                live = self._live[name] = Template(name, stored, Spawner(image.root))
+                try:
+                    live = self._load(name, step, images)
+                except Corrupt as e:
+                    if name != DEFAULT_TEMPLATE:
+                        raise
+                    step(f"the stored template cannot be used ({e.message}); making it again")
+                    self.create_template(TemplateSpec(name), replace=True, step=step)
+                    live = self._load(name, step, images)
+                self._live[name] = live
             return live
+
+    def _load(self, name: str, step: Step, images: ImageProgress) -> Template:
+        stored = self._stored_template(name, step, images)
+        spawner = Spawner(self.images.get(stored.manifest.image).root)
+        try:
+            return Template(name, stored, spawner)
+        except RemoteError as e:
+            spawner.close()
+            if e.code != Corrupt.default_code:
+                raise
+            raise Corrupt(f"template {name}: {e.message}", hint="create it again", data=e.data) from None
+        except ProngError:
+            spawner.close()
+            raise
 
     def _stored_template(self, name: str, step: Step, images: ImageProgress) -> Stored:
         try:

@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 from collections import OrderedDict
+from typing import Protocol, runtime_checkable
 
 from prong.cell.core.errors import SysErr
 from prong.cell.core.saved import saved
@@ -19,11 +20,19 @@ MAX_FDS = 24
 """Host descriptors kept open for reading; the least recently used is closed first."""
 
 
-@saved("fs.image", skip=("_fds",))
+@runtime_checkable
+class ImageEnv(Protocol):
+    """What a receiving cell may tell: where its image is. Without it the image is ``/``, as in the jail."""
+
+    image_root: bytes
+
+
+@saved("fs.image", skip=("_fds", "root"))
 class ImageSource:
     """Reads one image. ``root``: host directory that is its root; ``b""`` inside the jail, where ``/`` itself is the image.
 
-    Raises SysErr with the host's errno; a host error that a program could not make sense of becomes EIO.
+    Which image a snapshot is for is the receiver's to say, so ``root`` is not part of it. A path with ``..`` in it (only a
+    forged snapshot could hold one) is EIO. Raises SysErr(EACCES) where the host denies, EIO for any other host error.
     """
 
     def __init__(self, root: bytes = b"") -> None:
@@ -31,13 +40,20 @@ class ImageSource:
         self._fds: OrderedDict[bytes, int] = OrderedDict()
 
     def after_load(self, env: object) -> None:
-        """Descriptors are opened again when needed."""
+        """The image is the receiver's; descriptors are opened again when needed."""
+        self.root = env.image_root.rstrip(b"/") if isinstance(env, ImageEnv) else b""
         self._fds = OrderedDict()
+
+    def _host(self, path: bytes) -> bytes:
+        """The host's path of an image path."""
+        if b".." in path and b".." in path.split(b"/"):
+            raise SysErr(errno.EIO)
+        return (self.root + path) or b"/"
 
     def lstat(self, path: bytes) -> os.stat_result | None:
         """What is at ``path``, not following it; None if nothing."""
         try:
-            return os.lstat((self.root + path) or b"/")
+            return os.lstat(self._host(path))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as e:
@@ -46,14 +62,14 @@ class ImageSource:
     def readlink(self, path: bytes) -> bytes:
         """The target of the symbolic link ``path``."""
         try:
-            return os.readlink(self.root + path)
+            return os.readlink(self._host(path))
         except OSError as e:
             raise SysErr(errno.EIO) from e
 
     def scan(self, path: bytes) -> list[tuple[bytes, int, int]]:
         """The entries of a directory as (name, inode number, mode's type bits), in the host's order."""
         try:
-            with os.scandir((self.root + path) or b"/") as entries:
+            with os.scandir(self._host(path)) as entries:
                 return [(e.name, e.inode(), _type_bits(e)) for e in entries]
         except PermissionError as e:
             raise SysErr(errno.EACCES) from e
@@ -92,7 +108,7 @@ class ImageSource:
             self._fds.move_to_end(path)
             return fd
         try:
-            fd = os.open(self.root + path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+            fd = os.open(self._host(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         except OSError as e:
             raise SysErr(errno.EACCES if e.errno == errno.EACCES else errno.EIO) from e
         if not stat.S_ISREG(os.fstat(fd).st_mode):

@@ -106,7 +106,10 @@ class Node:
         raise SysErr(errno.EINVAL)
 
     def forget(self) -> None:
-        """No name and no open file is left: give back what is held."""
+        """No name and no open file is left: give back what is held. Doing it twice is harmless."""
+        if self.xattrs:
+            self.volume.quota.refund(sum(len(n) + len(v) for n, v in self.xattrs.items()))
+            self.xattrs = None
 
     def drop_open(self) -> None:
         """One holder less; the last one of a nameless node frees it."""
@@ -179,6 +182,7 @@ class Regular(Node):
 
     def forget(self) -> None:
         """Free the bytes."""
+        super().forget()
         if self.data is not None:
             self.data.free()
 
@@ -206,6 +210,7 @@ class Symlink(Node):
 
     def forget(self) -> None:
         """Give back what the text cost."""
+        super().forget()
         self.volume.quota.refund(self.paid)
         self.paid = 0
 

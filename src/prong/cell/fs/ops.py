@@ -165,7 +165,7 @@ def _lose(fs: FsState, node: Node, now: int) -> None:
 def _bury(fs: FsState, node: Directory, now: int) -> None:
     """A directory went away; those who stand in it see an empty one."""
     node.dead = True
-    node.parent.nlink -= 1
+    _one_less(node.parent)
     node.nlink = 0
     node.ctime_ns = now
     if isinstance(node, OverlayDir):
@@ -174,6 +174,8 @@ def _bury(fs: FsState, node: Directory, now: int) -> None:
         node.listing = None
         node.dirty = True
     inotify.deleted(node)
+    if node.opens == 0:
+        node.forget()
 
 
 def rename(fs: FsState, old: Found, new: Found, flags: int = 0) -> None:
@@ -269,5 +271,11 @@ def _settle(node: Node, old: Directory, new: Directory, name: bytes) -> None:
     if isinstance(node, Directory):
         node.parent = new
         node.name = name
-        old.nlink -= 1
+        _one_less(old)
         new.nlink += 1
+
+
+def _one_less(directory: Directory) -> None:
+    """A subdirectory is gone. Some host file systems (btrfs) give every directory of an image one link only."""
+    if directory.nlink > 2:
+        directory.nlink -= 1

@@ -58,6 +58,7 @@ class FsState:
         if info is None:
             raise SysErr(errno.ENOENT)
         base = OverlayDir(volume, info.st_ino, 0o755, info.st_mtime_ns, None, b"", b"")
+        base.nlink = info.st_nlink
         fs = cls(image, base, quota)
         mount_all(fs)
         return fs

@@ -211,6 +211,8 @@ class CellHost:
         self.flush()
         if self.cpu is not None:
             self.cpu.unload()
+        if self.loop is not None:
+            self.loop.timepage.suspend()
         pids: list[int] = []
         for i, sock in enumerate(sockets):
             pid = os.fork()

@@ -83,6 +83,8 @@ def _snapshot(host: CellHost) -> dict[str, Any]:
         raise Conflict("the program in this cell has ended; there is nothing to snapshot")
     if host.cpu is not None:
         host.cpu.unload()
+    if host.loop is not None:
+        host.loop.timepage.suspend()
     sched = kernel.sched
     current, sched.current = sched.current, None
     if current is not None:

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 import prong.cell.syscalls  # noqa: F401  (every handler must be there before the jail closes)
 from prong.cell.core.errors import SysErr
+from prong.cell.cpu.timepage import counter_khz
 from prong.cell.host import build
 from prong.cell.host.cellhost import CellHost, run_cell
 from prong.cell.host.spec import BootSpec, Identity
@@ -201,6 +202,7 @@ def main() -> None:
     try:
         kvm = Kvm()
         imports.preload()
+        counter_khz(kvm)
         keep = frozenset({channel.fileno(), kvm.fd, 2})
         spec = JailSpec(
             root=Path(config["root"]),

@@ -18,7 +18,7 @@ from prong.cell.ipc.address import (
     write_sockaddr,
 )
 from prong.cell.ipc.calls_pipe import install_pair
-from prong.cell.ipc.inet import IPPROTO_TCP, IPPROTO_UDP
+from prong.cell.ipc.inet import IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE
 from prong.cell.ipc.netlink import NETLINK_ROUTE, NetlinkSocket
 from prong.cell.ipc.socket import (
     MSG_DONTWAIT,
@@ -92,8 +92,8 @@ def make(kernel: Kernel, domain: int, type_: int, protocol: int, flags: int, cal
     if domain in (AF_INET, AF_INET6):
         if type_ == SOCK_STREAM and protocol in (0, IPPROTO_TCP):
             return TcpSocket(net, domain, flags)
-        if type_ == SOCK_DGRAM and protocol in (0, IPPROTO_UDP):
-            return UdpSocket(net, domain, flags)
+        if type_ == SOCK_DGRAM and protocol in (0, IPPROTO_UDP, IPPROTO_UDPLITE):
+            return UdpSocket(net, domain, flags, protocol or IPPROTO_UDP)
         if type_ == SOCK_RAW:
             raise kernel.refusals.refuse("network", call, "raw socket", error=errno.EPERM)
         if type_ in (SOCK_STREAM, SOCK_DGRAM):

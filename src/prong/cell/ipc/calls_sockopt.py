@@ -39,7 +39,8 @@ def known_level(socket: Socket, level: int) -> bool:
         return False
     if level == o.SOL_IPV6:
         return socket.domain == AF_INET6
-    return level == o.SOL_IP or level == (o.SOL_TCP if isinstance(socket, TcpSocket) else o.SOL_UDP)
+    # The transports' levels are their protocol numbers.
+    return level in (o.SOL_IP, socket.protocol)
 
 
 def check_level(socket: Socket, level: int, otherwise: tuple[int, ...]) -> None:

@@ -25,7 +25,7 @@ from prong.cell.ipc.socket import Socket
 if TYPE_CHECKING:
     from prong.cell.kernel import Kernel
 
-IPPROTO_IP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_IPV6 = 0, 6, 17, 41
+IPPROTO_IP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_IPV6, IPPROTO_UDPLITE = 0, 6, 17, 41, 136
 
 
 class InetSocket(Socket):

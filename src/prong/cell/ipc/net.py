@@ -39,6 +39,7 @@ class Loopback:
         self.next_auto = 0
         self.tcp = PortTable()
         self.udp = PortTable()
+        self.udplite = PortTable()
         self.dropping: deque[File] = deque()
         self.draining = False
 

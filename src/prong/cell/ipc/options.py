@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 
-SOL_SOCKET, SOL_IP, SOL_TCP, SOL_UDP, SOL_IPV6, SOL_NETLINK = 1, 0, 6, 17, 41, 270
+SOL_SOCKET, SOL_IP, SOL_TCP, SOL_UDP, SOL_IPV6, SOL_UDPLITE, SOL_NETLINK = 1, 0, 6, 17, 41, 136, 270
 
 SO_DEBUG, SO_REUSEADDR, SO_TYPE, SO_ERROR, SO_DONTROUTE, SO_BROADCAST, SO_SNDBUF, SO_RCVBUF = 1, 2, 3, 4, 5, 6, 7, 8
 SO_KEEPALIVE, SO_OOBINLINE, SO_NO_CHECK, SO_PRIORITY, SO_LINGER, SO_BSDCOMPAT, SO_REUSEPORT = 9, 10, 11, 12, 13, 14, 15
@@ -50,6 +50,7 @@ INTS: dict[tuple[int, int], int] = {
         (SOL_TCP, _TCP_INTS),
         (SOL_UDP, _UDP_INTS),
         (SOL_IPV6, _IPV6_INTS),
+        (SOL_UDPLITE, {10: 0, 11: 0}),
         (SOL_NETLINK, {3: 0, 4: 0, 5: 0, 10: 0, 11: 0, 12: 0}),
     )
     for name, value in table.items()

@@ -56,11 +56,14 @@ class Datagram:
 
 @saved("udp")
 class UdpSocket(InetSocket):
-    """A UDP socket; ``used`` bytes of its receive buffer are taken."""
+    """A UDP socket; ``used`` bytes of its receive buffer are taken.
 
-    def __init__(self, net: Loopback, domain: int, flags: int = 0) -> None:
-        super().__init__(net, domain, SOCK_DGRAM, IPPROTO_UDP, flags)
-        self.setup(net.udp)
+    UDP-Lite (RFC 3828) is the same with ports of its own: where nothing is ever damaged, what a checksum covers is moot.
+    """
+
+    def __init__(self, net: Loopback, domain: int, flags: int = 0, protocol: int = IPPROTO_UDP) -> None:
+        super().__init__(net, domain, SOCK_DGRAM, protocol, flags)
+        self.setup(net.udp if protocol == IPPROTO_UDP else net.udplite)
         self.inbox: deque[Datagram] = deque()
         self.used = 0
 

@@ -169,6 +169,7 @@ class UnixDgram(UnixSocket):
             raise SysErr(errno.EOPNOTSUPP)
         if len(data) > self.send_limit():
             raise SysErr(errno.EMSGSIZE)
+        self.raise_error()
         if self.shut & SHUT_WR and self.type == SOCK_DGRAM:
             raise SysErr(errno.EPIPE)
         other = self._destination(message)
@@ -308,7 +309,9 @@ class UnixDgram(UnixSocket):
             self.net.discharge(SOCKET_COST)
             child.hang_up(errno.ECONNRESET)
         self.accepts.clear()
-        self.hang_up(errno.ECONNRESET if self.inbox else 0)
+        # As unix_release_sock() looks: a single empty message does not count as unread.
+        unread = len(self.inbox) > 1 or any(m.data for m in self.inbox)
+        self.hang_up(errno.ECONNRESET if unread else 0)
         self.queue.signal(HANGUP)
 
     def hang_up(self, error: int) -> None:

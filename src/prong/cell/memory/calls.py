@@ -11,11 +11,13 @@ from prong.cell.core.file import O_ACCMODE, O_WRONLY
 from prong.cell.core.table import s32, syscall
 from prong.cell.memory.layout import PAGE, PAGE_MASK, TASK_SIZE, P, pages
 from prong.cell.memory.vma import PROT_EXEC, PROT_READ, PROT_WRITE
+from prong.cell.process import RLIM_INFINITY
 
 if TYPE_CHECKING:
     from prong.cell.kernel import Kernel
     from prong.cell.task.task import Task
 
+RLIMIT_AS = 9
 MAP_SHARED, MAP_PRIVATE, MAP_SHARED_VALIDATE = 1, 2, 3
 MAP_FIXED, MAP_ANONYMOUS, MAP_32BIT, MAP_GROWSDOWN = 0x10, 0x20, 0x40, 0x100
 MAP_NORESERVE, MAP_POPULATE, MAP_HUGETLB, MAP_FIXED_NOREPLACE = 0x4000, 0x8000, 0x40000, 0x100000
@@ -45,6 +47,7 @@ def sys_mmap(k: Kernel, t: Task, addr: int, size: int, prot: int, flags: int, fd
     at = addr if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) else None
     if flags & MAP_FIXED_NOREPLACE and k.space.vmas.overlapping(addr, addr + pages(size) * PAGE):
         raise SysErr(errno.EEXIST)
+    _address_limit(k)
     start = k.space.map(
         size,
         prot & 7,
@@ -60,6 +63,12 @@ def sys_mmap(k: Kernel, t: Task, addr: int, size: int, prot: int, flags: int, fd
         with contextlib.suppress(SysErr):  # mmap(2): "will not fail" when populating does
             _populate(k, start, size)
     return start
+
+
+def _address_limit(k: Kernel) -> None:
+    """Have RLIMIT_AS, as it is now, bound the next mapping."""
+    soft = k.process.rlimits[RLIMIT_AS][0] if RLIMIT_AS in k.process.rlimits else RLIM_INFINITY
+    k.space.as_limit = None if soft == RLIM_INFINITY else soft
 
 
 def _populate(k: Kernel, start: int, size: int) -> None:
@@ -121,6 +130,7 @@ def sys_mremap(k: Kernel, t: Task, old: int, old_size: int, new_size: int, flags
         raise SysErr(errno.EINVAL)
     if old & PAGE_MASK or new_size == 0 or new_size > TASK_SIZE or old_size > TASK_SIZE:
         raise SysErr(errno.EINVAL)
+    _address_limit(k)
     to = new if flags & MREMAP_FIXED else None
     if to is not None:
         _check_range(to, new_size)
@@ -130,6 +140,7 @@ def sys_mremap(k: Kernel, t: Task, old: int, old_size: int, new_size: int, flags
 @syscall("brk")
 def sys_brk(k: Kernel, t: Task, end: int) -> int:
     """brk(2): the raw call returns the present end on failure."""
+    _address_limit(k)
     return k.space.set_brk(end)
 
 

@@ -55,7 +55,11 @@ def _check(result: int, what: str) -> None:
         raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
-@saved("physical", skip=("bytes", "words", "address", "_map", "_anchor"))
+MAX_HOLES = 20_000
+"""Freed runs of a template's file that may each cost the host a mapping; Linux gives a process 65530 of them."""
+
+
+@saved("physical", skip=("bytes", "words", "address", "_map", "_anchor", "_holes"))
 class Physical:
     """``frames`` frames of guest memory; free frames are always zero.
 
@@ -86,6 +90,7 @@ class Physical:
         self._anchor = ctypes.c_char.from_buffer(self._map)
         self.address = ctypes.addressof(self._anchor)
         self.file_frames = file_frames
+        self._holes = 0
         if fd is not None and file_frames:
             self._overlay(0, file_frames * PAGE, fd)
         self.bytes = memoryview(self._map)
@@ -176,8 +181,12 @@ class Physical:
         """Make frames zero and drop their host pages and translations."""
         if start >= self.file_frames:
             _check(_libc.madvise(self.address + start * PAGE, count * PAGE, _MADV_DONTNEED), "madvise")
-        else:
+        elif self._holes < MAX_HOLES:
+            self._holes += 1
             self._overlay(start * PAGE, count * PAGE, -1)
+        else:
+            ctypes.memset(self.address + start * PAGE, 0, count * PAGE)
+            self.zap(start, count)
 
     def zap(self, start: int, count: int) -> None:
         """Drop every guest translation to these frames, keeping their content."""

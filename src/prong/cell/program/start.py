@@ -12,6 +12,7 @@ from prong.cell.memory.access import Memory
 from prong.cell.memory.layout import PAGE, PAGE_MASK, PIE_BASE, STACK_SIZE, STACK_TOP
 from prong.cell.memory.vma import PROT_READ, PROT_WRITE
 from prong.cell.program import elf
+from prong.cell.program.vdso import map_vdso
 from prong.cell.task.task import Task
 from prong.errors import InvalidInput
 from prong.kvm import abi
@@ -21,7 +22,7 @@ MAX_ARGS = 1 << 20
 
 AT_PHDR, AT_PHENT, AT_PHNUM, AT_PAGESZ, AT_BASE, AT_FLAGS, AT_ENTRY = 3, 4, 5, 6, 7, 8, 9
 AT_UID, AT_EUID, AT_GID, AT_EGID, AT_PLATFORM, AT_HWCAP, AT_CLKTCK = 11, 12, 13, 14, 15, 16, 17
-AT_SECURE, AT_RANDOM, AT_HWCAP2, AT_EXECFN = 23, 25, 26, 31
+AT_SECURE, AT_RANDOM, AT_HWCAP2, AT_EXECFN, AT_SYSINFO_EHDR, AT_MINSIGSTKSZ = 23, 25, 26, 31, 33, 51
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ def start(kernel: Kernel, spec: ProgramSpec, open_file: Callable[[bytes], File],
     file = open_file(spec.path)
     program = elf.parse(file, os.fsdecode(spec.path))
     bias = elf.load(program, file, space, memory, PIE_BASE)
+    vdso = map_vdso(space)
     entry, loader_base = program.entry + bias, 0
     if program.interp is not None:
         loader = open_file(program.interp)
@@ -63,6 +65,7 @@ def start(kernel: Kernel, spec: ProgramSpec, open_file: Callable[[bytes], File],
     space.brk_start = space.brk_end = (program.span[1] + bias + PAGE_MASK) & ~PAGE_MASK
     space.map(STACK_SIZE, PROT_READ | PROT_WRITE, at=STACK_TOP - STACK_SIZE, name="[stack]")
     auxv = {
+        AT_SYSINFO_EHDR: vdso,
         AT_PHDR: program.phdr + bias,
         AT_PHENT: 56,
         AT_PHNUM: program.phnum,
@@ -78,6 +81,7 @@ def start(kernel: Kernel, spec: ProgramSpec, open_file: Callable[[bytes], File],
         AT_CLKTCK: 100,
         AT_SECURE: 0,
         AT_HWCAP2: 0,
+        AT_MINSIGSTKSZ: kernel.cpu.xsave_size + 640,
     }
     task = kernel.sched.create()
     task.name = os.path.basename(spec.path)[:15]

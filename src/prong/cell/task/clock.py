@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from prong.cell.core.saved import saved
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 class Due(Protocol):
@@ -37,14 +37,16 @@ class TimerEntry:
         return (self.deadline, self.order) < (other.deadline, other.order)
 
 
-@saved("clock", skip=("_ids",))
+@saved("clock", skip=("_ids", "on_set"))
 class Clock:
     """Cell time and a heap of deadlines in cell monotonic nanoseconds.
 
     Monotonic time counts only while the cell exists as a process: :meth:`freeze` before a snapshot is written and
     :meth:`thaw` after it is loaded make stored time disappear, so pending timers keep their remaining time. Real time
-    is the host's, plus what the program set with clock_settime.
+    is the host's, plus what the program set with clock_settime. ``on_set`` is called when the program has set it.
     """
+
+    on_set: Callable[[], None] | None = None
 
     def __init__(self) -> None:
         self.offset = 0
@@ -66,6 +68,12 @@ class Clock:
     def realtime(self) -> int:
         """CLOCK_REALTIME in nanoseconds since the epoch."""
         return time.time_ns() + self.real_offset
+
+    def set_realtime(self, ns: int) -> None:
+        """clock_settime(2): from now on real time is counted from ``ns``."""
+        self.real_offset = ns - time.time_ns()
+        if self.on_set is not None:
+            self.on_set()
 
     def freeze(self) -> None:
         """Remember the present cell time; call before a snapshot is written."""

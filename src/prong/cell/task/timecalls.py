@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import struct
-import time
 from typing import TYPE_CHECKING
 
 from prong.cell.core.errors import SysErr, Wait
@@ -58,7 +57,7 @@ def sys_clock_getres(kernel: Kernel, task: Task, clock: int, address: int) -> in
 def _set_real(kernel: Kernel, ns: int) -> None:
     if kernel.process.credentials.uids[1] != 0:
         raise SysErr(errno.EPERM)
-    kernel.clock.real_offset = ns - time.time_ns()
+    kernel.clock.set_realtime(ns)
 
 
 @syscall("clock_settime")
