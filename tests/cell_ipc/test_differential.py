@@ -403,10 +403,29 @@ def rights(s: Script) -> None:
     s.close(w), s.read(r, 20)
 
 
+def found_by_random_walks(s: Script) -> None:
+    """What random walks once told apart."""
+    a, b = s.socketpair(DGRAM)
+    s.send(b, b"lost"), s.close(b), s.send(a, b"x"), s.poll(a), s.do("shutdown", a, 1), s.send(a, b"x")
+    for count in (1, 2):
+        a, b = s.socketpair(SEQPACKET)
+        for _ in range(count):
+            s.send(a, b"")
+        s.close(b), s.poll(a), s.send(a, b"x"), s.send(a, b"x"), s.poll(a)
+    _, client, child = tcp_pair(s)
+    s.do("shutdown", client, 2), s.send(child, b"x"), s.poll(client), s.poll(child)
+    ep = s.new("epoll_create1", 0)
+    a, b = s.socketpair(DGRAM)
+    s.epoll_ctl(ep, 1, a, 4 | ET, 1), s.epoll_wait(ep), s.do("shutdown", b, 0), s.send(a, b"x"), s.epoll_wait(ep)
+    fd = s.new("eventfd2", 0, O_NONBLOCK)
+    s.write(fd, b"123456789")
+
+
 SCENARIOS: list[Callable[[Script], object]] = [
     pipe_basics, pipe_broken, pipe_capacity, pipe_sizes, pipe_packets, eventfd, timerfd, stream_pair, stream_unread,
     packet_pair, unix_names, unix_dgram, tcp_refused, tcp_talk, tcp_reset, tcp_urgent, tcp_ports, udp_talk, dual_stack,
     options, bad_arguments, epoll_level, epoll_edge, epoll_dup, epoll_nested, selects, rights,
+    found_by_random_walks,
 ]  # fmt: skip
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import select
 import socket
 import struct
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +18,10 @@ from prong.cell.host.wire import Channel, Closed, Message, ProtocolViolation
 from prong.errors import LimitExceeded, ProngError, SandboxGone
 
 Listener = Callable[[Message], None]
+SEND_TIMEOUT = 60.0
+"""Seconds a peer may take to accept one message."""
+MAX_LATER = 64 << 20
+"""Bytes a peer may send while it accepts one message."""
 EVENTS = frozenset({"out", "exit", "limit", "refused", "ready", "broken"})
 
 
@@ -49,14 +55,36 @@ class Connection:
         self._sending = threading.Lock()
         self._state = threading.Condition()
         self._reading = False
+        self._send_until = 0.0
+        self._later: deque[Message] = deque()
+        self._later_bytes = 0
 
     def send(self, *message: Any, fds: tuple[int, ...] = ()) -> None:
         """Send a message that has no answer. Raises SandboxGone."""
         try:
             with self._sending:
-                self.channel.send(*message, fds=fds)
+                self._send_until = time.monotonic() + SEND_TIMEOUT
+                self.channel.send(*message, fds=fds, full=self._make_room)
         except (Closed, OSError):
             raise self._gone() from None
+
+    def _make_room(self) -> None:
+        """The peer does not read now, perhaps because it waits for us to: do that, but keep what comes for later."""
+        if time.monotonic() > self._send_until:
+            self.fail(f"it read nothing for {SEND_TIMEOUT:g} s")
+            raise Closed("the peer of a control connection does not read")
+        poller = select.poll()
+        poller.register(self.channel.sock, select.POLLIN | select.POLLOUT)
+        if not any(event & select.POLLIN for _, event in poller.poll(100)):
+            return
+        with self._state:
+            if self._reading:
+                self._state.wait(0.01)
+            elif (message := self._receive_one(0)) is not None:
+                self._later.append(message)
+                self._later_bytes += sum(len(part) for part in message if isinstance(part, bytes)) + 64
+                if self._later_bytes > MAX_LATER:
+                    self.fail("it sends without end and reads nothing")
 
     def request(self, kind: str, *args: Any, fds: tuple[int, ...] = (), timeout: float = 60.0) -> Any:
         """Send a request and wait for its answer.
@@ -99,6 +127,16 @@ class Connection:
         return True
 
     def _read_one(self, timeout: float | None) -> None:
+        """Take one message and dispatch it."""
+        if self._later:
+            message: Message | None = self._later.popleft()
+            self._later_bytes = self._later_bytes if self._later else 0
+        else:
+            message = self._receive_one(timeout)
+        if message is not None:
+            self._dispatch(message)
+
+    def _receive_one(self, timeout: float | None) -> Message | None:
         """Be the reader for one message; called with the state lock held, which is released while reading."""
         self._reading = True
         message: Message | None = None
@@ -118,8 +156,7 @@ class Connection:
             self._state.notify_all()
         if trouble is not None:
             self.fail(trouble)
-        elif message is not None:
-            self._dispatch(message)
+        return message
 
     def _dispatch(self, message: Message) -> None:
         kind = message[0]

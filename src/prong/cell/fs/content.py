@@ -225,7 +225,7 @@ class Content:
         """The first offset from ``offset`` on that may hold data, or None (lseek(2) SEEK_DATA)."""
         indexes = self._touched(offset, self.size)
         pages = [p * PAGE for p in self.frames if offset < (p + 1) * PAGE <= self.size + PAGE - 1]
-        found = [max(offset, i * CHUNK) for i in indexes[:1]] + [max(offset, min(pages))] * bool(pages)
+        found = [max(offset, start) for start in (*(i * CHUNK for i in indexes[:1]), *pages)]
         return min(found) if found and min(found) < self.size else None
 
     def next_hole(self, offset: int) -> int:

@@ -8,7 +8,9 @@ import os
 import select
 import socket
 import struct
+import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import msgpack
@@ -95,31 +97,40 @@ class Channel:
         """The socket's descriptor."""
         return self.sock.fileno()
 
-    def send(self, *message: Any, fds: tuple[int, ...] = ()) -> None:
-        """Send one message, blocking while the peer is slow. Raises Closed."""
-        data = encode(message)
+    def send(self, *message: Any, fds: tuple[int, ...] = (), full: Callable[[], None] | None = None) -> None:
+        """Send one message; while the peer is slow it blocks, or calls ``full`` again and again. Raises Closed."""
+        data = memoryview(encode(message))
+        flags = socket.MSG_NOSIGNAL if full is None else socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         try:
-            if fds:
-                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
-                sent = self.sock.sendmsg([data], rights, socket.MSG_NOSIGNAL)
-                data = data[sent:]
-            if data:
-                self.sock.sendall(data, socket.MSG_NOSIGNAL)
+            while data:
+                try:
+                    data = data[self.sock.sendmsg([data], rights, flags) if rights else self.sock.send(data, flags) :]
+                    rights = []
+                except BlockingIOError:
+                    if full is None:
+                        raise
+                    full()
         except (BrokenPipeError, ConnectionResetError):
             raise Closed("the peer of a control connection is gone") from None
 
     def receive(self, timeout: float | None = None) -> Message | None:
         """The next message; None when ``timeout`` seconds pass first. Raises Closed, ProtocolViolation."""
+        deadline = None if not timeout else time.monotonic() + timeout
         while not self._ready:
             if timeout is not None and not self.wait(timeout):
                 return None
             self._pump()
+            if deadline is not None:
+                timeout = max(deadline - time.monotonic(), 0)
         return self._ready.popleft()
 
     def wait(self, timeout: float) -> bool:
         """Whether something can be received within ``timeout`` seconds."""
         if self._ready:
             return True
+        if self.sock.fileno() < 0:
+            raise Closed("this control connection was closed")
         poller = select.poll()
         poller.register(self.sock, select.POLLIN)
         return bool(poller.poll(timeout * 1000))
