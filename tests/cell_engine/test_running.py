@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 
@@ -134,7 +135,7 @@ def test_output_limit(cell: Cell) -> None:
 
 def test_results_count_as_output(cell: Cell) -> None:
     """Rich results travel on the control stream; a program that shows for ever must not fill the caller's memory."""
-    code = "from IPython.display import display" if False else "while True: display('x' * 10_000)"
+    code = "while True: display('x' * 10_000)"
     done = cell.run(code, output=1_000_000, timeout=60)
     assert done.limit is not None and done.limit.name == "output"
     assert sum(len(r.text or "") for r in done.results) <= 1_100_000
@@ -178,7 +179,7 @@ def test_memory_touched_late(template: Template) -> None:
         code = "import mmap\nparts = [mmap.mmap(-1, 200 << 20) for _ in range(4)]\nfor p in parts:\n    for i in range(0, len(p), 4096): p[i] = 1"
         done = cell.run(code, timeout=100)
         assert done.limit is not None and done.limit.name == "memory"
-        assert "memory limit of 256 MiB reached" in (done.ended or "")
+        assert re.search(r"memory limit of \d+ MiB reached", done.ended or "")
         assert done.exit_code == 128 + 9
 
 

@@ -83,10 +83,10 @@ def test_every_generated_file_can_be_read(box: Box) -> None:
                 continue
             if kind == 4:
                 todo.append(path)
-            elif kind == 8 and here != b"/proc/1000/fdinfo":
+            elif kind == 8 and not here.endswith(b"/fdinfo"):
                 box.slurp(path)
                 seen += 1
-            if here in (b"/proc/1000/fdinfo", b"/proc/1000/fd"):
+            if here.endswith((b"/fdinfo", b"/fd")):
                 continue  # they listed the descriptor that did the listing
             assert box.stat(path, follow=False).mode >> 12 == kind
             assert box.stat(path, follow=False).ino == dict_of(box, here)[name]
@@ -202,7 +202,7 @@ def test_a_full_overlay_takes_what_fits_and_then_says_so(tmp_path: Path) -> None
 
 def test_names_cost_too(tmp_path: Path) -> None:
     make_tree(tmp_path)
-    box = Box(tmp_path, overlay=100_000)
+    box = Box(tmp_path, overlay=200_000)
     with pytest.raises(Fails):
         for i in range(10_000):
             box.sys("linkat", CWD, b"/d/a", CWD, b"/tmp/%d" % i, 0)

@@ -85,7 +85,7 @@ def test_json_has_what_each_input_did() -> None:
 
 
 @pytest.fixture
-def typist() -> Iterator[pexpect.spawn]:
+def typist() -> Iterator[pexpect.spawn[str]]:
     """The repl on a pseudo-terminal, at its first prompt."""
     child = pexpect.spawn(PRONG, ["repl"], env=environment(), timeout=HANG_S, encoding="utf-8", dimensions=(40, 160))
     child.logfile_read = sys.stdout  # pytest shows it when a test fails
@@ -94,7 +94,7 @@ def typist() -> Iterator[pexpect.spawn]:
     child.close(force=True)
 
 
-def test_on_a_terminal(typist: pexpect.spawn) -> None:
+def test_on_a_terminal(typist: pexpect.spawn[str]) -> None:
     typist.sendline("total = 0")
     typist.expect(">>> ")
     typist.sendline("while True: total += 1")

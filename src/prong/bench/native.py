@@ -37,7 +37,7 @@ print(time.perf_counter() - t)
 def _bwrap(root: Path, *argv: str) -> list[str]:
     if shutil.which("bwrap") is None:
         raise HostUnfit("bwrap is not installed", hint="apt-get install bubblewrap")
-    settings = ("--setenv", "OPENBLAS_NUM_THREADS", "1", "--setenv", "OMP_NUM_THREADS", "1")
+    settings = ("--clearenv", "--setenv", "OPENBLAS_NUM_THREADS", "1", "--setenv", "OMP_NUM_THREADS", "1")
     mounts = ("--ro-bind", str(root), "/", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp")
     return ["bwrap", *mounts, *settings, "--unshare-all", "--die-with-parent", *argv]
 

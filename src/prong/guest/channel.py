@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from errno import ENOTTY
+from fcntl import ioctl
 from json import JSONDecoder, JSONEncoder
 from os import read, write
 from typing import Any
 
-from .messages import HEADER, MAX_FRAME
+from .messages import EXCHANGE, HEADER, MAX_FRAME
 
 CHUNK = 65536
 
@@ -40,12 +42,16 @@ class Channel:
         self._lock = threading.Lock()
         self._decode = JSONDecoder().decode
         self._encode = JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+        self._room = bytearray(8 + CHUNK)
+        self._one_call = True
         self.rehearsing = False
         """While true, events are encoded and dropped: the template's rehearsal has no listener."""
 
     def receive(self) -> dict[str, Any]:
         """Wait for the next request. Raises ControlClosed at the end of the stream."""
         held = self._input
+        if self._outbox:
+            self._exchange()
         while True:
             if len(held) >= HEADER:
                 end = HEADER + int.from_bytes(held[:HEADER], "big")
@@ -60,6 +66,38 @@ class Channel:
             if not chunk:
                 raise ControlClosed("end of stream")
             held += chunk
+
+    def _exchange(self) -> None:
+        """Write what is queued and wait for the next input in one system call, where the kernel layer offers it.
+
+        It does not take the lock, which nobody may hold while waiting: the kernel layer takes each write whole. An
+        interrupt ends the wait, never the write.
+        """
+        outbox = self._outbox
+        if not self._one_call or self.rehearsing or sum(map(len, outbox)) > CHUNK:
+            self.flush()
+            return
+        parts = []
+        while outbox:
+            parts.append(outbox.popleft())
+        data = b"".join(parts)
+        room = self._room
+        room[:8] = len(data).to_bytes(8, "little")
+        room[8 : 8 + len(data)] = data
+        try:
+            got = ioctl(self._descriptor, EXCHANGE, room, True)
+        except InterruptedError:
+            return
+        except OSError as error:
+            if error.errno != ENOTTY:
+                raise
+            self._one_call = False  # an ordinary stream
+            outbox.appendleft(data)
+            self.flush()
+            return
+        if not got:
+            raise ControlClosed("end of stream")
+        self._input += room[8 : 8 + got]
 
     def unread(self, request: dict[str, Any]) -> None:
         """Put a request in front of the input, as if just read (the rehearsal uses the path real requests take)."""

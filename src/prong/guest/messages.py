@@ -48,6 +48,8 @@ MAX_FRAME = 8 * 1024 * 1024
 MIN_SEED = 32
 
 CONTROL_FD_VARIABLE = "PRONG_CONTROL_FD"
+EXCHANGE = 0x50520001
+"""An ioctl of the control stream: 8 bytes little-endian length, that many bytes out; returns how many came in there."""
 FORK_SIGNAL = 64
 """SIGRTMAX on Linux: tells a live fork, in the middle of running code, that it is one."""
 GENERATION_FILE = "/run/prong/generation"

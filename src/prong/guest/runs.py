@@ -75,7 +75,7 @@ class Runner:
         error: dict[str, Any] | None,
         count: int,
     ) -> None:
-        """Put everything back and send what is queued with ``finished``, in one write."""
+        """Put everything back and queue ``finished``; it leaves when the session waits for the next request."""
         problems, _ = shield(surroundings.undo)
         shield(self.restore_interpreter)
         shield(streams.mend)
@@ -89,7 +89,6 @@ class Runner:
         self._channel.queue(finished)
         # Idle before the host can know of it: an interrupt it then sends for its next run must not be dropped as late.
         self._interrupts.idle()
-        self._channel.flush()
 
     def restore_interpreter(self) -> None:
         """Take back what user code may have set that would reach into the runtime's own work."""

@@ -69,5 +69,6 @@ def rehearse(session: Session) -> None:
     session.runner.last_id = 0
     for name in [name for name in linecache.cache if _REHEARSAL in name or name == "<script>"]:
         del linecache.cache[name]
+    session.channel.flush()  # drops the last events
     session.channel.rehearsing = False
     sys.modules["__main__"].__dict__.setdefault("__builtins__", builtins)

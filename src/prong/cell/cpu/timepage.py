@@ -130,7 +130,6 @@ class TimePage:
         self.nominal = (1_000_000 << 32) // khz if khz else 0
         self.due = 0
         self.valid = False
-        self._seq = 0
         self._rate = self._used_rate = self.nominal
         self._counter = self._host_time = self._base = self._ahead = 0
         clock.on_set = self.anchor
@@ -211,7 +210,9 @@ class TimePage:
     def _write(self) -> None:
         frame = self.space.vvar_frame
         assert frame is not None
-        self._seq = self._seq + 2 & 0xFFFFFFFF
+        # From the page itself: it must go on over forks and snapshots, for readers that were interrupted before them.
+        # Should the program have made the page its own and written it, it fools nobody else.
+        seq = self.space.phys.words[frame * PAGE // 8] + 2 & 0xFFFFFFFE
         real = self._base + self._ahead if self.valid else 0
         values = (self._counter, self._used_rate, self._base, real) if self.valid else (0, 0, 0, 0)
-        _PAGE.pack_into(self.space.phys.bytes, frame * PAGE, self._seq, int(self.valid), *values)
+        _PAGE.pack_into(self.space.phys.bytes, frame * PAGE, seq, int(self.valid), *values)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import signal as _signal
@@ -44,6 +43,10 @@ if TYPE_CHECKING:
 
 READY_TIMEOUT = 30.0
 FORK_TIMEOUT = 30.0
+RAW_BYTES = 16 << 20
+"""Bytes of output kept while no run listens; the rest is dropped."""
+MAX_REFUSED = 200
+"""Refused calls remembered."""
 
 
 class Cell:
@@ -74,6 +77,7 @@ class Cell:
         self._ready = False
         self._reply: GuestMessage | None = None
         self._raw: list[tuple[int, bytes]] = []
+        self._raw_left = RAW_BYTES
         self._request_ids = itertools.count(1)
         self._fork_owed = False
         self._inherited: int | None = None
@@ -86,16 +90,22 @@ class Cell:
         kind = message[0]
         try:
             _EVENTS[kind](self, *message[1:])
-        except (TypeError, ValueError, KeyError, ProtocolViolation) as e:
+        except (TypeError, ValueError, KeyError, OverflowError, ProtocolViolation) as e:
             self._connection.fail(f"it broke the protocol: {e}")
 
     def _on_out(self, channel: int, data: bytes) -> None:
+        if not isinstance(channel, int) or not isinstance(data, bytes):
+            raise TypeError("output that is not bytes on a channel")
+        run = self._run
         if channel == CONTROL:
+            if run is not None:
+                run.count_shown(len(data))
             for event in self._decoder.feed(data):
                 self._on_event(event)
-        elif self._run is not None:
-            self._run.output(channel, data)
-        elif len(self._raw) < 100_000:
+        elif run is not None:
+            run.output(channel, data)
+        elif self._raw_left >= len(data):
+            self._raw_left -= len(data)
             self._raw.append((channel, data))
 
     def _on_event(self, event: GuestMessage) -> None:
@@ -120,9 +130,9 @@ class Cell:
 
     def _on_refused(self, kind: str, call: str, detail: str) -> None:
         refused = Refused(str(kind), str(call)[:60], str(detail)[:200], ADVICE[kind])
-        self.refused.append(refused)
-        if self._run is not None:
-            self._run.refused.append(refused)
+        for told in (self.refused, self._run.refused if self._run is not None else []):
+            if len(told) < MAX_REFUSED:
+                told.append(refused)
 
     def _on_ready(self, _when: int) -> None:
         self._ready = True
@@ -222,14 +232,15 @@ class Cell:
         with self._running:
             collector = self._begin(code, options)
             try:
-                self._connection.wait(lambda: collector.done or self.ended is not None)
+                self._connection.wait(lambda: collector.done or self.ended is not None or collector.trouble is not None)
             except SandboxGone as gone:
                 return collector.execution(gone.message)
             finally:
                 self._run = None
-                if options.timeout or options.cpu or options.output:
-                    with contextlib.suppress(SandboxGone):
-                        self._connection.send("call_end")
+        if collector.trouble is not None:
+            if not collector.done and self.ended is None:
+                self.interrupt()
+            raise collector.trouble
         return self._finish(collector)
 
     def _begin(self, code: str | None, options: RunOptions) -> RunCollector:
@@ -310,6 +321,7 @@ class Cell:
         for channel, data in self._raw:
             collector.output(channel, data)
         self._raw.clear()
+        self._raw_left = RAW_BYTES
         self._run = collector
 
     # -- forks and figures ------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from prong.cell.host.wire import Channel, Closed, Message, ProtocolViolation
-from prong.errors import LimitExceeded, ProngError, SandboxGone
+from prong.errors import Json, LimitExceeded, ProngError, SandboxGone
 
 Listener = Callable[[Message], None]
 SEND_TIMEOUT = 60.0
@@ -33,8 +33,13 @@ class RemoteError(ProngError):
 
 def _remote(code: Any, message: Any, data: Any) -> ProngError:
     facts = data if isinstance(data, dict) else {}
-    hint = facts.pop("hint", "")
-    return RemoteError(str(message)[:2000], code=str(code)[:60], hint=str(hint)[:500], data=facts)
+    hint = str(facts.get("hint", ""))[:500]
+    shown: dict[str, Json] = {
+        str(key)[:60]: value
+        for key, value in list(facts.items())[:20]
+        if key != "hint" and isinstance(value, str | int | float | None)
+    }
+    return RemoteError(str(message)[:2000], code=str(code)[:60], hint=hint, data=shown)
 
 
 class Connection:
@@ -52,6 +57,7 @@ class Connection:
         self._ids = itertools.count(1)
         self._answers: dict[int, Message] = {}
         self._waiting: set[int] = set()
+        self._too_late: set[int] = set()
         self._sending = threading.Lock()
         self._state = threading.Condition()
         self._reading = False
@@ -98,6 +104,7 @@ class Connection:
         try:
             self.send(kind, request_id, *args, fds=fds)
             if not self.wait(lambda: request_id in self._answers, timeout):
+                self._too_late.add(request_id)
                 raise LimitExceeded(
                     f"{self.name} did not answer {kind} within {timeout:g} s",
                     data={"limit": "answer", "allowed": timeout},
@@ -115,7 +122,7 @@ class Connection:
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._state:
             while not done():
-                if self.gone is not None:
+                if self.gone is not None and not self._later:
                     raise self._gone()
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
@@ -130,7 +137,8 @@ class Connection:
         """Take one message and dispatch it."""
         if self._later:
             message: Message | None = self._later.popleft()
-            self._later_bytes = self._later_bytes if self._later else 0
+            if not self._later:
+                self._later_bytes = 0
         else:
             message = self._receive_one(timeout)
         if message is not None:
@@ -162,31 +170,33 @@ class Connection:
         kind = message[0]
         if kind in EVENTS:
             self.listener(message)
-        elif kind in ("ok", "fail") and len(message) == (3 if kind == "ok" else 5) and message[1] in self._waiting:
+            return
+        known = kind in ("ok", "fail") and len(message) == (3 if kind == "ok" else 5) and isinstance(message[1], int)
+        if known and message[1] in self._waiting:
             self._answers[message[1]] = message
+        elif known and message[1] in self._too_late:
+            self._too_late.discard(message[1])
         else:
             self.fail(f"it sent an unexpected message {str(kind)[:40]!r}")
 
     def fail(self, reason: str) -> None:
-        """Declare the peer gone; every waiter is told."""
-        if self.gone is None:
-            self.gone = reason
-        self.channel.close()
+        """Declare the peer gone; every waiter is told, and a thread that is reading wakes up and closes the socket itself."""
+        with self._state:
+            if self.gone is None:
+                self.gone = reason
+            with contextlib.suppress(OSError):
+                self.channel.sock.shutdown(socket.SHUT_RDWR)
+            if not self._reading:
+                self.channel.close()
+            self._state.notify_all()
 
     def _gone(self) -> SandboxGone:
         reason = self.gone or "its process ended"
         return SandboxGone(f"{self.name} is gone: {reason}", data={"reason": reason})
 
     def close(self) -> None:
-        """Hang up: the peer ends by itself. A thread that is reading wakes up and closes the socket itself."""
-        with self._state:
-            if self.gone is None:
-                self.gone = "it was closed"
-            with contextlib.suppress(OSError):
-                self.channel.sock.shutdown(socket.SHUT_RDWR)
-            if not self._reading:
-                self.channel.close()
-            self._state.notify_all()
+        """Hang up: the peer ends by itself."""
+        self.fail("it was closed")
 
 
 def socket_pair() -> tuple[socket.socket, socket.socket]:

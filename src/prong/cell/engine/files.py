@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from prong.cell.engine.connection import RemoteError
-from prong.errors import Conflict, InvalidInput, LimitExceeded, NotFound, ProngError
+from prong.errors import Conflict, InvalidInput, LimitExceeded, NotFound, ProngError, SandboxGone
 
 if TYPE_CHECKING:
     from prong.cell.engine.cell import Cell
@@ -67,7 +67,9 @@ class Files:
         left = size
         while left is None or left > 0:
             want = CHUNK if left is None else min(left, CHUNK)
-            part = bytes(self._ask("read", path, path=os.fsencode(path), offset=offset, size=want))
+            part = self._ask("read", path, path=os.fsencode(path), offset=offset, size=want)
+            if not isinstance(part, bytes) or len(part) > want:
+                raise _nonsense(path)
             parts.append(part)
             offset += len(part)
             left = None if left is None else left - len(part)
@@ -91,7 +93,10 @@ class Files:
         """The entries of a directory, sorted by name."""
         raw = self._ask("list", path, path=os.fsencode(path))
         base = path.rstrip("/")
-        entries = [_info(f"{base}/{os.fsdecode(bytes(name))}", entry) for name, entry in raw]
+        try:
+            entries = [_info(f"{base}/{os.fsdecode(name)}", entry) for name, entry in raw]
+        except (TypeError, ValueError):
+            raise _nonsense(path) from None
         return sorted(entries, key=lambda e: e.path)
 
     def stat(self, path: str) -> FileInfo:
@@ -119,6 +124,13 @@ class Files:
         self._ask("mkdir", path, path=os.fsencode(path), parents=parents)
 
 
+def _nonsense(path: str) -> SandboxGone:
+    return SandboxGone(f"{path}: the cell's host answered nonsense", data={"reason": "protocol", "path": path})
+
+
 def _info(path: str, raw: Any) -> FileInfo:
-    mode, size, mtime = (int(v) for v in raw)
+    try:
+        mode, size, mtime = (int(v) for v in raw)
+    except (TypeError, ValueError, OverflowError):
+        raise _nonsense(path) from None
     return FileInfo(path, _KINDS.get(stat.S_IFMT(mode), "other"), size, stat.S_IMODE(mode), mtime)

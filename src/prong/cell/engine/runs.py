@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from prong.cell.results import ErrorInfo, Execution, LimitHit, Refused, Result
 from prong.cell.runtime_messages import Display, Failed, Finished, GuestMessage, MainResult
@@ -42,7 +44,7 @@ class RunOptions:
 class _Stream:
     """Bytes to text as they come, kept and passed on."""
 
-    def __init__(self, sink: TextSink | None) -> None:
+    def __init__(self, sink: TextSink) -> None:
         self.sink = sink
         self.parts: list[str] = []
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -51,8 +53,7 @@ class _Stream:
         text = self._decoder.decode(data, final)
         if text:
             self.parts.append(text)
-            if self.sink is not None:
-                self.sink(text)
+            self.sink(text)
 
 
 @dataclass
@@ -69,9 +70,15 @@ class RunCollector:
     rejected: RequestRefused | None = None
     limit: LimitHit | None = None
     refused: list[Refused] = field(default_factory=list)
+    trouble: Exception | None = None
 
     def __post_init__(self) -> None:
-        self._streams = {1: _Stream(self.options.on_stdout), 2: _Stream(self.options.on_stderr)}
+        self._streams = {
+            1: _Stream(lambda text: self._tell(self.options.on_stdout, text)),
+            2: _Stream(lambda text: self._tell(self.options.on_stderr, text)),
+        }
+        allowed = self.options.output
+        self._output_left = self._shown_left = math.inf if allowed is None else allowed
 
     @property
     def done(self) -> bool:
@@ -79,10 +86,24 @@ class RunCollector:
         return self.finished is not None or self.rejected is not None
 
     def output(self, channel: int, data: bytes) -> None:
-        """Bytes on stdout or stderr."""
+        """Bytes on stdout or stderr. The host limits them; a host that does not is not believed."""
         stream = self._streams.get(channel)
-        if stream is not None:
+        if stream is not None and len(data) <= self._output_left:
+            self._output_left -= len(data)
             stream.feed(data)
+
+    def count_shown(self, size: int) -> None:
+        """Bytes arrived that may belong to rich results; beyond the output limit those are dropped."""
+        self._shown_left -= size
+
+    def _tell(self, sink: Callable[[Any], None] | None, value: object) -> None:
+        """Hand something to the caller's function. What it raises is kept for the thread that called ``run``."""
+        if sink is None or self.trouble is not None:
+            return
+        try:
+            sink(value)
+        except Exception as e:  # noqa: BLE001  (the caller's own, raised again by ``run``)
+            self.trouble = e
 
     def event(self, event: GuestMessage) -> None:
         """An event of the runtime; those of other runs, or with a wrong nonce, are ignored."""
@@ -101,9 +122,10 @@ class RunCollector:
                 self.finished = event
 
     def _show(self, result: Result) -> None:
+        if self._shown_left < 0:
+            return
         self.results.append(result)
-        if self.options.on_result is not None:
-            self.options.on_result(result)
+        self._tell(self.options.on_result, result)
 
     def execution(self, ended: str | None, exit_code: int | None = None) -> Execution:
         """The run as a value. ``ended`` says how the whole program ended, if it did."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from prong.cell.engine.snapshots import Stored
 
 REFILL_BATCH = 8
-REHEARSAL = "print(end='')"
+REHEARSAL = "__rehearsal__"
 
 
 class Template:
@@ -114,12 +114,14 @@ class Template:
 
     @staticmethod
     def _rehearse(cell: Cell) -> None:
-        """Keep the fork contract and print nothing once, so that the first real run finds its pages in place.
+        """Keep the fork contract and run a line, so that the first real run finds its pages in place.
 
-        The rehearsal runs as a script of its own: it leaves no name and no execution count behind.
+        The line runs in a context of its own that is removed again: no name, count or output of it remains.
         """
         cell.keep_fork_contract()
-        cell.run(REHEARSAL, mode="script")
+        cell.contexts("create", REHEARSAL)
+        cell.run("print(1 + 1)", context=REHEARSAL)
+        cell.contexts("remove", REHEARSAL)
 
     def close(self) -> None:
         """End the spawner and every cell forked from it."""

@@ -8,7 +8,7 @@ clean       a node that says nothing the image does not say; it may be forgotten
 lower       the image path a node's content (file) or remaining entries (directory) come from.
 whiteout    a name of the image that was removed: a directory entry of None.
 Content     the bytes of a written file in 64 KiB chunks; a missing chunk is a hole, or still the image's.
-Overlay     the file system of nodes over the image, with a quota (bytes plus 512 per name); without an image it is tmpfs.
+Overlay     the file system of nodes over the image, with a quota (bytes plus 1 KiB per name); without an image it is tmpfs.
 generated   files of /proc, /sys and /dev whose text is made when they are read, each by one small function.
 channel     stdin, stdout, stderr and control: files whose other end is the host.
 

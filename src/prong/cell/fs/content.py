@@ -18,7 +18,7 @@ MAX_SIZE = (1 << 63) - 1
 ZEROS = bytes(CHUNK)
 CHUNK_COST = 256
 """Bytes charged for having a chunk at all, so that a byte in each of a million chunks is not cheap."""
-NAME_COST = 512
+NAME_COST = 1024
 """Bytes charged for every name (inode, directory entry) the program makes."""
 
 
@@ -141,20 +141,27 @@ class Content:
             self.size = at
         return at - offset
 
-    def _own(self, index: int, length: int) -> bytearray:
-        """The chunk as ours to change, at least ``length`` bytes long; charges what it grows by."""
+    def _growth(self, index: int, length: int) -> tuple[int, int]:
+        """What it takes to own ``length`` bytes of a chunk: (its length then, bytes to charge)."""
         chunk = self.chunks.get(index)
         if chunk is None:
-            below = max(0, min(CHUNK, self.base_size - index * CHUNK))
-            length = max(length, below)
-            self.quota.charge(length + CHUNK_COST)
+            length = max(length, min(CHUNK, self.base_size - index * CHUNK))
+            return length, length + CHUNK_COST
+        return max(length, len(chunk)), max(0, length - len(chunk))
+
+    def _own(self, index: int, length: int) -> bytearray:
+        """The chunk as ours to change, at least ``length`` bytes long; charges what it grows by."""
+        length, cost = self._growth(index, length)
+        self.quota.charge(cost)
+        chunk = self.chunks.get(index)
+        if chunk is None:
             chunk = bytearray(length)
-            if below and self.base is not None:
+            below = min(CHUNK, self.base_size - index * CHUNK)
+            if below > 0 and self.base is not None:
                 self.base.pread_into(self.base_path, memoryview(chunk)[:below], index * CHUNK)
             self.chunks[index] = chunk
-        elif len(chunk) < length:
-            self.quota.charge(length - len(chunk))
-            chunk.extend(bytes(length - len(chunk)))
+        elif cost:
+            chunk.extend(bytes(cost))
         return chunk
 
     def _write_frames(self, at: int, stop: int, data: memoryview) -> None:
@@ -178,12 +185,13 @@ class Content:
 
     def allocate(self, offset: int, length: int) -> None:
         """Make sure a later write in the range cannot fail: owns every chunk. SysErr(ENOSPC), nothing kept half-way."""
+        last = (offset + length - 1) // CHUNK
         missing = 0
-        for index in range(offset // CHUNK, (offset + length + CHUNK - 1) // CHUNK):
-            missing += CHUNK_COST + CHUNK - len(self.chunks.get(index, b""))
+        for index in range(offset // CHUNK, last + 1):
+            missing += self._growth(index, min(CHUNK, offset + length - index * CHUNK))[1]
             if self.quota.used + missing > self.quota.limit:
                 raise SysErr(errno.ENOSPC)
-        for index in range(offset // CHUNK, (offset + length + CHUNK - 1) // CHUNK):
+        for index in range(offset // CHUNK, last + 1):
             self._own(index, min(CHUNK, offset + length - index * CHUNK))
 
     def _zero(self, start: int, end: int, *, drop: bool) -> None:
@@ -236,6 +244,10 @@ class Content:
             index += 1
         return min(self.size, max(offset, index * CHUNK))
 
+    def charged(self) -> int:
+        """Bytes this content is charged for."""
+        return sum(map(len, self.chunks.values())) + CHUNK_COST * len(self.chunks)
+
     def allocated(self) -> int:
         """Bytes really held, for st_blocks; the image's count as held."""
         chunks = self.chunks
@@ -258,7 +270,7 @@ class Content:
 
     def free(self) -> None:
         """The file is gone: give back quota and frames."""
-        self.quota.refund(sum(map(len, self.chunks.values())) + CHUNK_COST * len(self.chunks))
+        self.quota.refund(self.charged())
         self.chunks.clear()
         if self.frames and self.source is not None:
             self.source.free(list(self.frames.values()))

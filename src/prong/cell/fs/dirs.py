@@ -63,13 +63,15 @@ class Directory(Node):
         return not self.entries()
 
     def path(self) -> bytes:
-        """Absolute path in the cell as long as nothing above moves."""
-        parts = []
+        """Absolute path in the cell as long as nothing above moves; of a path over 4096 bytes only the end, after ``...``."""
+        parts: list[bytes] = []
+        size = 0
         here: Directory = self
-        while here.parent is not here:
+        while here.parent is not here and size < 4096:
             parts.append(here.name)
+            size += len(here.name) + 1
             here = here.parent
-        parts.append(b"")
+        parts.append(b"" if here.parent is here else b"...")
         return b"/".join(reversed(parts)) or b"/"
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from prong.cell.core.errors import SysErr
 from prong.cell.core.file import Stat
 from prong.cell.fs import inotify, ops
+from prong.cell.fs.content import CHUNK, CHUNK_COST
 from prong.cell.fs.dirs import Directory, OverlayDir
 from prong.cell.fs.files import truncate_node
 from prong.cell.fs.nodes import MagicLink, Node, Regular, Symlink
@@ -85,26 +86,20 @@ def _regular(node: Node) -> Regular:
 def write_file(fs: FsState, path: bytes, data: bytes, offset: int = 0, *, truncate: bool = True, mode: int = 0o644) -> int:
     """Write all of ``data`` at ``offset`` into a file, made with ``mode`` if it is not there; returns its new size.
 
-    ``truncate`` empties it first when ``offset`` is 0. A file that is too big for the overlay is SysErr(ENOSPC); bytes that
-    this call wrote before that are taken back (a new file is removed), so nothing is left half-done.
+    ``truncate`` empties it first when ``offset`` is 0. What is too big for the overlay is SysErr(ENOSPC), and then nothing
+    has changed: the room is made sure of before the first byte.
     """
     if offset < 0:
         raise SysErr(errno.EINVAL)
     found = _find(fs, path)
     fresh = found.node is None
-    node = ops.make_regular(fs, found, mode) if found.node is None else _regular(found.node)
-    if fresh:
+    if found.node is None:
+        node = ops.make_regular(fs, found, mode)
         node.mode = st.S_IFREG | mode & 0o7777
-    room = fs.quota.limit - fs.quota.used + (node.allocated() if truncate and not offset and node.data else 0)
+    else:
+        node = _regular(found.node)
     try:
-        if len(data) > room:
-            raise SysErr(errno.ENOSPC)
-        if truncate and not offset:
-            truncate_node(fs, node, 0)
-        before, done = node.size, node.content().write(offset, data) if data else 0
-        if done < len(data):
-            node.content().truncate(before)
-            raise SysErr(errno.ENOSPC)
+        _store(fs, node, data, offset, truncate and not offset)
     except SysErr:
         if fresh:
             ops.unlink(fs, found._replace(node=node))
@@ -112,6 +107,20 @@ def write_file(fs: FsState, path: bytes, data: bytes, offset: int = 0, *, trunca
     node.mtime_ns = node.ctime_ns = fs.now()
     inotify.touched(node, inotify.IN_MODIFY)
     return node.size
+
+
+def _store(fs: FsState, node: Regular, data: bytes, offset: int, empty_first: bool) -> None:
+    """Write all or nothing."""
+    if empty_first:
+        held = node.data.charged() if node.data is not None else 0
+        cost = len(data) + CHUNK_COST * ((len(data) + CHUNK - 1) // CHUNK)
+        if fs.quota.used - held + cost > fs.quota.limit:
+            raise SysErr(errno.ENOSPC)
+        truncate_node(fs, node, 0)
+    elif data:
+        node.content().allocate(offset, len(data))
+    if data:
+        node.content().write(offset, data)
 
 
 def list_dir(fs: FsState, path: bytes) -> list[DirEntry]:

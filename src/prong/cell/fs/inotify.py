@@ -24,7 +24,7 @@ IN_Q_OVERFLOW, IN_IGNORED = 0x4000, 0x8000
 IN_ONLYDIR, IN_DONT_FOLLOW, IN_EXCL_UNLINK = 0x01000000, 0x02000000, 0x04000000
 IN_MASK_CREATE, IN_MASK_ADD, IN_ISDIR, IN_ONESHOT = 0x10000000, 0x20000000, 0x40000000, 0x80000000
 IN_ALL_EVENTS = 0xFFF
-MAX_EVENTS, MAX_WATCHES = 4096, 8192
+MAX_EVENTS, MAX_WATCHES, MAX_INSTANCES = 1024, 8192, 32
 FIONREAD = 0x541B
 
 
@@ -43,12 +43,16 @@ class Watch:
 
 @saved("fs.file.inotify")
 class InotifyFile(File):
-    """An inotify instance: watches, and the events that were not read yet (at most 4096, then one overflow event)."""
+    """An inotify instance: watches, and the events that were not read yet (at most 1024, then one overflow event)."""
 
     kind: ClassVar[str] = "inotify"
 
-    def __init__(self, flags: int) -> None:
+    def __init__(self, fs: FsState, flags: int) -> None:
         super().__init__(O_RDONLY | flags)
+        if fs.inotify_instances >= MAX_INSTANCES:
+            raise SysErr(errno.EMFILE)
+        fs.inotify_instances += 1
+        self.fs = fs
         self.watches: dict[int, Watch] = {}
         self.events: deque[bytes] = deque()
         self.last_wd = 0
@@ -61,8 +65,9 @@ class InotifyFile(File):
                     raise SysErr(errno.EEXIST)
                 known.mask = known.mask | mask if mask & IN_MASK_ADD else mask
                 return known.wd
-        if len(self.watches) >= MAX_WATCHES:
+        if self.fs.inotify_watches >= MAX_WATCHES:
             raise SysErr(errno.ENOSPC)
+        self.fs.inotify_watches += 1
         self.last_wd += 1
         watch = Watch(self, self.last_wd, node, mask)
         self.watches[watch.wd] = watch
@@ -80,6 +85,7 @@ class InotifyFile(File):
 
     def _forget(self, watch: Watch) -> None:
         del self.watches[watch.wd]
+        self.fs.inotify_watches -= 1
         node = watch.node
         node.watches = [w for w in node.watches or () if w is not watch] or None
         node.drop_open()
@@ -129,6 +135,7 @@ class InotifyFile(File):
 
     def release(self) -> None:
         """Drop every watch."""
+        self.fs.inotify_instances -= 1
         for watch in list(self.watches.values()):
             self._forget(watch)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from prong.cell.core.file import File
 
 F_RDLCK, F_WRLCK, F_UNLCK = 0, 1, 2
-MAX_RANGES = 1024
+MAX_RANGES = 128
 
 
 @saved("fs.lock")
@@ -63,7 +63,7 @@ class FileLocks:
         return None
 
     def set_range(self, owner: File, kind: int, start: int, end: int) -> bool:
-        """Replace what ``owner`` holds in [start, end); False if there would be more than 1024 ranges."""
+        """Replace what ``owner`` holds in [start, end); False if there would be more than 128 ranges."""
         kept: list[Range] = []
         for r in self.ranges:
             if r.owner is not owner or r.end <= start or end <= r.start:

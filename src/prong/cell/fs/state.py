@@ -22,7 +22,7 @@ OVERLAY_MAGIC, TMPFS_MAGIC, PROC_MAGIC, SYSFS_MAGIC = 0x794C7630, 0x01021994, 0x
 FIRST_INO = 1 << 40
 """Inode numbers of new files start here, above those of any image."""
 MAX_LISTINGS = 32 << 20
-"""Bytes of directory listings that open directories may hold."""
+"""Bytes of directory listings and of /proc texts that open files may hold."""
 
 
 @saved("fs.state")
@@ -44,6 +44,8 @@ class FsState:
         self.anon = Volume("anon", 14, TMPFS_MAGIC, quota, first_ino=1000)
         """Where memory files without a name live."""
         self.listing_bytes = 0
+        self.inotify_instances = 0
+        self.inotify_watches = 0
         self.moves = 0
         """Cookie that joins the two events of a rename (inotify(7))."""
 
@@ -92,7 +94,7 @@ class FsState:
         self.root = node
 
     def hold_listing(self, size: int) -> None:
-        """Count ``size`` more (or fewer) bytes of directory listings; SysErr(ENOMEM) over the limit."""
+        """Count ``size`` more (or fewer) bytes of listings and /proc texts; SysErr(ENOMEM) over the limit."""
         if size > 0 and self.listing_bytes + size > MAX_LISTINGS:
             raise SysErr(errno.ENOMEM)
         self.listing_bytes += size

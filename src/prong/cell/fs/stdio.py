@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
-from prong.cell.core.errors import SysErr, WouldBlock
+from prong.cell.core.errors import SysErr, Wait, WouldBlock
 from prong.cell.core.file import (
     O_ACCMODE,
     O_RDONLY,
@@ -26,12 +26,14 @@ from prong.cell.core.file import (
     Stat,
 )
 from prong.cell.core.saved import saved
+from prong.guest.messages import EXCHANGE
 
 if TYPE_CHECKING:
     from prong.cell.kernel import Kernel
     from prong.cell.task.task import Task
 
 FIONREAD = 0x541B
+EXCHANGE_ROOM = 65536
 OUTBOX_LIMIT = 1 << 20
 """Bytes kept for a host that has not set a sink yet; a program that writes more waits."""
 INBOX_LIMIT = 64 << 20
@@ -157,6 +159,8 @@ class ChannelOut(_Channel):
 
     def write(self, data: bytes) -> int:
         """All of it to the sink, or what fits into the outbox."""
+        if not data:
+            return 0
         if self.broken:
             raise SysErr(errno.EPIPE)
         if self.sink is not None:
@@ -186,6 +190,25 @@ class ChannelDuplex(ChannelIn, ChannelOut):
         self.outbox: list[bytes] = []
         self.held = 0
         self.broken = False
+
+    def ioctl(self, kernel: Kernel, task: Task, request: int, arg: int) -> int:
+        """EXCHANGE: write and wait for input in one call, of prong's own runtime. EINTR means: written, nothing read."""
+        if request != EXCHANGE:
+            return ChannelIn.ioctl(self, kernel, task, request, arg)
+        if task.scratch is None:
+            size = kernel.mem.u64(arg)
+            if size > EXCHANGE_ROOM:
+                raise SysErr(errno.EINVAL)
+            if size:
+                self.write(kernel.mem.read(arg + 8, size))
+            task.scratch = True
+        if not self.inbox:
+            if self.closed:
+                return 0
+            raise Wait((self.waitq,), restart=False)
+        data = self.read(EXCHANGE_ROOM)
+        kernel.mem.write(arg + 8, data)
+        return len(data)
 
     def poll(self) -> int:
         """Either side's."""

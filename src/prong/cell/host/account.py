@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from prong.cell.abi.numbers import NR
-from prong.cell.host.spec import STDERR, STDOUT, CallLimits
+from prong.cell.host.spec import CONTROL, STDERR, STDOUT, CallLimits
 
 if TYPE_CHECKING:
     from prong.cell.host.wire import Message
@@ -39,6 +39,7 @@ class CallAccount:
         self._wall_end: int | None = None
         self._cpu_end: int | None = None
         self._output_left: int | None = None
+        self._shown_left = 0
         self._kill_at: int | None = None
         self._hit = ""
         self._told: set[str] = set()
@@ -54,6 +55,7 @@ class CallAccount:
         cpu = self.kernel.cpu.cpu_time(None)
         self._cpu_end = None if limits.cpu is None else cpu + int(limits.cpu * 1e9)
         self._output_left = limits.output
+        self._shown_left = limits.output or 0
 
     def end(self) -> None:
         """The call is over; nothing more is limited until the next."""
@@ -67,8 +69,18 @@ class CallAccount:
         self.end()
 
     def count_output(self, channel: int, data: bytes) -> bytes:
-        """Book output; returns the part that still fits. Only stdout and stderr count."""
-        if self._output_left is None or channel not in (STDOUT, STDERR):
+        """Book output; returns the part that still fits.
+
+        What the runtime sends (rich results) has an allowance of its own, of the same size; it is never cut.
+        """
+        if self._output_left is None:
+            return data
+        if channel == CONTROL:
+            self._shown_left -= len(data)
+            if self._shown_left < 0 and self.active:
+                self._limit("output", self.limits.output or 0)
+            return data
+        if channel not in (STDOUT, STDERR):
             return data
         if len(data) <= self._output_left:
             self._output_left -= len(data)
@@ -81,6 +93,8 @@ class CallAccount:
 
     def enforce(self) -> None:
         """Check the clocks; called at every tick and wake-up."""
+        if not self.active:
+            return
         now = time.monotonic_ns()
         if self._kill_at is not None:
             if now >= self._kill_at:

@@ -124,6 +124,8 @@ class CellHost:
         """Run-loop hook: send output, enforce the call's limits, handle what the engine sent (see ``Host``)."""
         account = self.account
         if account.active:
+            if timeout != 0 and self._runtime_waits():
+                account.end()
             account.enforce()
             left = account.time_left()
             if timeout != 0 and left is not None:
@@ -140,6 +142,11 @@ class CellHost:
                 self.closed = True
                 raise
             message = self.channel.receive(0)
+
+    def _runtime_waits(self) -> bool:
+        """Whether the runtime has read every request and waits for the next: the call in progress is over."""
+        control = self.kernel.fds.files.get(CONTROL_FD)
+        return isinstance(control, ChannelDuplex) and bool(control.waitq.waiters) and not control.inbox
 
     def _handle(self, message: Message) -> None:
         kind, *args = message

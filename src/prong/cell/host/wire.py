@@ -20,7 +20,7 @@ from prong.errors import ProngError
 MAX_FRAME = 24 << 20
 """Bytes of one frame's body, either way."""
 MAX_FDS = 128
-CHUNK = 1 << 18
+CHUNK = 1 << 16
 Message = tuple[Any, ...]
 
 

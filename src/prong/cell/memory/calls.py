@@ -22,7 +22,7 @@ MAP_SHARED, MAP_PRIVATE, MAP_SHARED_VALIDATE = 1, 2, 3
 MAP_FIXED, MAP_ANONYMOUS, MAP_32BIT, MAP_GROWSDOWN = 0x10, 0x20, 0x40, 0x100
 MAP_NORESERVE, MAP_POPULATE, MAP_HUGETLB, MAP_FIXED_NOREPLACE = 0x4000, 0x8000, 0x40000, 0x100000
 MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP = 1, 2, 4
-MADV_DONTNEED, MADV_REMOVE, MADV_DONTNEED_LOCKED = 4, 9, 24
+MADV_DONTNEED, MADV_FREE, MADV_REMOVE, MADV_DONTNEED_LOCKED = 4, 8, 9, 24
 MADV_POPULATE_READ, MADV_POPULATE_WRITE = 22, 23
 MADV_KNOWN = {0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25}
 
@@ -161,6 +161,10 @@ def sys_madvise(k: Kernel, t: Task, addr: int, size: int, advice: int) -> int:
         raise SysErr(errno.EOPNOTSUPP)
     elif not k.space.vmas.covers(addr, addr + pages(size) * PAGE):
         raise SysErr(errno.ENOMEM)
+    elif advice == MADV_FREE and any(
+        vma.file is not None or vma.shared for vma in k.space.vmas.overlapping(addr, addr + pages(size) * PAGE)
+    ):
+        raise SysErr(errno.EINVAL)
     return 0
 
 

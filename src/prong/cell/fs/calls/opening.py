@@ -14,6 +14,7 @@ from prong.cell.fs.dirs import Directory
 from prong.cell.fs.opening import O_CREAT, O_TMPFILE_BIT, O_TRUNC, open_path
 
 if TYPE_CHECKING:
+    from prong.cell.fs.nodes import Node
     from prong.cell.kernel import Kernel
     from prong.cell.task.task import Task
 
@@ -32,10 +33,7 @@ def openat(kernel: Kernel, task: Task, dirfd: int, path: int, flags: int, mode: 
     return _open(kernel, task, base, name, u32(flags), mode & 0o7777, 0)
 
 
-def _open(kernel: Kernel, task: Task, base: object, name: bytes, flags: int, mode: int, resolve: int) -> int:
-    from prong.cell.fs.nodes import Node
-
-    assert isinstance(base, Node)
+def _open(kernel: Kernel, task: Task, base: Node, name: bytes, flags: int, mode: int, resolve: int) -> int:
     fds = kernel.fds
     if len(fds.files) >= fds.limit and len(fds.files) - len(fds.hidden) >= fds.limit:
         raise SysErr(errno.EMFILE)

@@ -37,8 +37,6 @@ def fchdir(kernel: Kernel, task: Task, fd: int) -> int:
 def getcwd(kernel: Kernel, task: Task, buf: int, size: int) -> int:
     """getcwd(2): the length with its NUL; ENOENT if the directory was removed."""
     path = path_from_root(kernel)
-    if len(path) >= 4096:
-        raise SysErr(errno.ENAMETOOLONG)
     if len(path) + 1 > size:
         raise SysErr(errno.ERANGE)
     kernel.mem.write(buf, path + b"\0")
@@ -52,7 +50,11 @@ def path_from_root(kernel: Kernel) -> bytes:
     if here.dead:
         raise SysErr(errno.ENOENT)
     names: list[bytes] = []
+    size = 0
     while here is not fs.root:
+        size += len(here.name) + 1
+        if size >= 4096:
+            raise SysErr(errno.ENAMETOOLONG)
         if here.parent is here:
             return b"(unreachable)/" + b"/".join(reversed(names))
         names.append(here.name)

@@ -14,13 +14,15 @@ from prong.cell.core.file import O_APPEND, O_NONBLOCK, O_PATH, File
 from prong.cell.core.saved import saved
 from prong.cell.core.table import s32, s64, syscall
 from prong.cell.fs.files import NodeFile, RegularFile
+from prong.cell.fs.opened import Timed
 
 if TYPE_CHECKING:
     from prong.cell.kernel import Kernel
     from prong.cell.task.task import Task
 
 MAX_RW = 0x7FFFF000
-STEP = 1 << 20
+STEP, STREAM_STEP = 1 << 20, 1 << 18
+"""Bytes moved at once: for files, and for streams (which hold less than that)."""
 SIGPIPE, SIGXFSZ = 13, 25
 RLIMIT_FSIZE, RLIM_INFINITY = 1, 0xFFFFFFFFFFFFFFFF
 RWF_HIPRI, RWF_DSYNC, RWF_SYNC, RWF_NOWAIT, RWF_APPEND = 1, 2, 4, 8, 16
@@ -28,10 +30,11 @@ RWF_HIPRI, RWF_DSYNC, RWF_SYNC, RWF_NOWAIT, RWF_APPEND = 1, 2, 4, 8, 16
 
 @saved("fs.progress")
 class Progress:
-    """How far a write got before it had to wait."""
+    """How far a call got before it had to wait, and until when it may wait (cell ns; None is for ever)."""
 
-    def __init__(self, done: int) -> None:
+    def __init__(self, done: int = 0, deadline: int | None = None) -> None:
         self.done = done
+        self.deadline = deadline
 
 
 def reader(kernel: Kernel, fd: int) -> File:
@@ -50,11 +53,21 @@ def writer(kernel: Kernel, fd: int) -> File:
     return file
 
 
-def would_block(file: File, blocked: WouldBlock, done: int = 0) -> SysErr | Wait:
-    """What to raise when ``file`` cannot go on: EAGAIN for non-blocking files, else a wait."""
-    if file.flags & O_NONBLOCK:
+def would_block(
+    kernel: Kernel, task: Task, file: File, blocked: WouldBlock, *, writing: bool = False, done: int = 0
+) -> SysErr | Wait:
+    """What to raise when ``file`` cannot go on: EAGAIN if it is non-blocking or its SO_…TIMEO has passed, else a wait."""
+    if file.flags & O_NONBLOCK or task.expired:
         return SysErr(errno.EAGAIN)
-    return Wait(blocked.queues or (file.waitq,), partial=done)
+    progress = task.scratch if isinstance(task.scratch, Progress) else Progress()
+    timeout = (file.sndtimeo if writing else file.rcvtimeo) if isinstance(file, Timed) else None
+    if timeout is not None and progress.deadline is None:
+        progress.deadline = kernel.clock.monotonic() + timeout
+    progress.done = done
+    if done or timeout is not None:
+        task.scratch = progress
+    queues = blocked.queues or (file.waitq,)
+    return Wait(queues, deadline=progress.deadline, restart=timeout is None, partial=done)
 
 
 @syscall("read")
@@ -62,17 +75,17 @@ def read(kernel: Kernel, task: Task, fd: int, buf: int, count: int) -> int:
     """read(2)."""
     file = reader(kernel, fd)
     if count > STEP or count > MAX_RW:
-        return _read_long(kernel, file, buf, min(count, MAX_RW))
+        return _read_long(kernel, task, file, buf, min(count, MAX_RW))
     try:
         data = file.read(count)
     except WouldBlock as blocked:
-        raise would_block(file, blocked) from None
+        raise would_block(kernel, task, file, blocked) from None
     if data:
         kernel.mem.write(buf, data)
     return len(data)
 
 
-def _read_long(kernel: Kernel, file: File, buf: int, count: int) -> int:
+def _read_long(kernel: Kernel, task: Task, file: File, buf: int, count: int) -> int:
     done = 0
     while done < count:
         step = min(STEP, count - done)
@@ -81,7 +94,7 @@ def _read_long(kernel: Kernel, file: File, buf: int, count: int) -> int:
         except WouldBlock as blocked:
             if done:
                 return done
-            raise would_block(file, blocked) from None
+            raise would_block(kernel, task, file, blocked) from None
         try:
             if data:
                 kernel.mem.write(buf + done, data)
@@ -104,26 +117,25 @@ def write(kernel: Kernel, task: Task, fd: int, buf: int, count: int) -> int:
 def write_pieces(kernel: Kernel, task: Task, file: File, pieces: list[tuple[int, int]]) -> int:
     """Write guest memory pieces one after the other; the body of write(2) and writev(2). Small pieces go as one."""
     total = sum(n for _, n in pieces)
-    skip = task.scratch.done if isinstance(task.scratch, Progress) else 0
-    done = skip
+    done = task.scratch.done if isinstance(task.scratch, Progress) else 0
+    step = STREAM_STEP
     if isinstance(file, NodeFile):
         total = size_limit(kernel, task, file, file.node.size if file.flags & O_APPEND else file.pos, total)
+        step = STEP
     try:
         if total == 0:
-            return file.write(b"") if isinstance(file, NodeFile) else 0
+            return file.write(b"")
         while done < total:
-            data = gather(kernel, pieces, done, min(STEP, total - done))
+            data = gather(kernel, pieces, done, min(step, total - done))
             taken = file.write(data)
             done += taken
             if taken < len(data) and isinstance(file, NodeFile):
                 break
     except WouldBlock as blocked:
-        if file.flags & O_NONBLOCK:
-            if done:
-                return done
-            raise SysErr(errno.EAGAIN) from None
-        task.scratch = Progress(done)
-        raise Wait(blocked.queues or (file.waitq,), partial=done) from None
+        reason = would_block(kernel, task, file, blocked, writing=True, done=done)
+        if done and isinstance(reason, SysErr):
+            return done
+        raise reason from None
     except SysErr as error:
         if error.errno == errno.EPIPE:
             kernel.signals.post(SIGPIPE, task)
@@ -188,10 +200,10 @@ def scatter(kernel: Kernel, pieces: list[tuple[int, int]], start: int, data: byt
 def readv(kernel: Kernel, task: Task, fd: int, iov: int, count: int) -> int:
     """readv(2)."""
     file = reader(kernel, fd)
-    return _read_pieces(kernel, file, kernel.mem.iovecs(iov, s32(count)), None)
+    return _read_pieces(kernel, task, file, kernel.mem.iovecs(iov, s32(count)), None)
 
 
-def _read_pieces(kernel: Kernel, file: File, pieces: list[tuple[int, int]], offset: int | None) -> int:
+def _read_pieces(kernel: Kernel, task: Task, file: File, pieces: list[tuple[int, int]], offset: int | None) -> int:
     total = min(sum(n for _, n in pieces), MAX_RW)
     done = 0
     while done < total or total == 0:
@@ -201,7 +213,7 @@ def _read_pieces(kernel: Kernel, file: File, pieces: list[tuple[int, int]], offs
         except WouldBlock as blocked:
             if done:
                 return done
-            raise would_block(file, blocked) from None
+            raise would_block(kernel, task, file, blocked) from None
         scatter(kernel, pieces, done, data)
         done += len(data)
         if len(data) < step or not isinstance(file, NodeFile) or total == 0:
@@ -221,7 +233,7 @@ def pread64(kernel: Kernel, task: Task, fd: int, buf: int, count: int, offset: i
     """pread(2)."""
     if s64(offset) < 0:
         raise SysErr(errno.EINVAL)
-    return _read_pieces(kernel, reader(kernel, fd), [(buf, min(count, MAX_RW))], offset)
+    return _read_pieces(kernel, task, reader(kernel, fd), [(buf, min(count, MAX_RW))], offset)
 
 
 @syscall("pwrite64")
@@ -259,7 +271,7 @@ def preadv(kernel: Kernel, task: Task, fd: int, iov: int, count: int, low: int, 
     file = reader(kernel, fd)
     if s64(low) < 0:
         raise SysErr(errno.EINVAL)
-    return _read_pieces(kernel, file, kernel.mem.iovecs(iov, s32(count)), low)
+    return _read_pieces(kernel, task, file, kernel.mem.iovecs(iov, s32(count)), low)
 
 
 @syscall("pwritev")

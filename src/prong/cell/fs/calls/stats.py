@@ -18,6 +18,7 @@ from prong.cell.fs.calls.paths import (
     node_at,
     node_of,
 )
+from prong.cell.fs.content import NAME_COST
 from prong.cell.fs.files import NodeFile
 from prong.cell.fs.nodes import MagicLink, Node, Symlink
 from prong.cell.fs.opened import OpenedNode
@@ -219,7 +220,7 @@ def _pack_statfs(volume: Volume) -> bytes:
     writable = not volume.readonly
     total = quota.limit // 4096 if writable else 0
     free = max(0, quota.limit - quota.used) // 4096 if writable else 0
-    files, left = (quota.limit // 512, max(0, quota.limit - quota.used) // 512) if writable else (0, 0)
+    files, left = total * 4096 // NAME_COST, free * 4096 // NAME_COST
     flags = 0x20 | (0 if writable else 1)
     head = struct.pack("<7q", volume.magic, 4096, total, free, free, files, left)
     return head + struct.pack("<iiqqq32x", volume.dev, 0, 255, 4096, flags)

@@ -8,10 +8,10 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from prong.cell.core.errors import SysErr, Wait, WouldBlock
-from prong.cell.core.file import O_APPEND, O_NONBLOCK, O_PATH, File
+from prong.cell.core.errors import SysErr, WouldBlock
+from prong.cell.core.file import O_APPEND, O_PATH, File
 from prong.cell.core.table import s64, syscall, u32
-from prong.cell.fs.calls.reading import MAX_RW, SIGPIPE, Progress, reader, would_block, writer
+from prong.cell.fs.calls.reading import MAX_RW, SIGPIPE, reader, would_block, writer
 from prong.cell.fs.files import NodeFile, RegularFile
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def sendfile(kernel: Kernel, task: Task, out_fd: int, in_fd: int, offset_at: int
         raise SysErr(errno.EINVAL)
     if not isinstance(source, NodeFile) or (isinstance(target, RegularFile) and target.flags & O_APPEND):
         raise SysErr(errno.EINVAL)
-    done = task.scratch.done if isinstance(task.scratch, Progress) else 0
+    done = 0
     at = source.pos if offset is None else offset
     count = min(count, MAX_RW)
     try:
@@ -57,13 +57,9 @@ def sendfile(kernel: Kernel, task: Task, out_fd: int, in_fd: int, offset_at: int
                     break
                 raise WouldBlock
     except WouldBlock as blocked:
-        if target.flags & O_NONBLOCK:
-            if done:
-                return done
-            raise SysErr(errno.EAGAIN) from None
         if done:
             return done
-        raise Wait(blocked.queues or (target.waitq,)) from None
+        raise would_block(kernel, task, target, blocked, writing=True) from None
     except SysErr as error:
         if error.errno == errno.EPIPE:
             kernel.signals.post(SIGPIPE, task)
@@ -141,7 +137,7 @@ def splice(kernel: Kernel, task: Task, in_fd: int, in_at: int, out_fd: int, out_
     except WouldBlock as blocked:
         if flags & SPLICE_F_NONBLOCK:
             raise SysErr(errno.EAGAIN) from None
-        raise would_block(piped[0], blocked) from None
+        raise would_block(kernel, task, piped[0], blocked, writing=target is piped[0]) from None
 
 
 def _into_pipe(kernel: Kernel, task: Task, source: File, target: File, in_at: int, count: int) -> int:

@@ -22,7 +22,12 @@ def inotify_init1(kernel: Kernel, task: Task, flags: int) -> int:
     """inotify_init1(2)."""
     if u32(flags) & ~(O_CLOEXEC | O_NONBLOCK):
         raise SysErr(errno.EINVAL)
-    return kernel.fds.install(InotifyFile(flags & O_NONBLOCK), cloexec=bool(flags & O_CLOEXEC))
+    instance = InotifyFile(kernel.fs, flags & O_NONBLOCK)
+    try:
+        return kernel.fds.install(instance, cloexec=bool(flags & O_CLOEXEC))
+    except SysErr:
+        instance.release()
+        raise
 
 
 @syscall("inotify_init")

@@ -117,8 +117,21 @@ class TextFile(NodeFile):
     def pread(self, size: int, offset: int) -> bytes:
         """From ``offset``."""
         if self.text is None or offset == 0:
-            self.text = self.node.make()
+            self._drop_text()
+            text = self.node.make()
+            self.fs.hold_listing(len(text))
+            self.text = text
         return self.text[offset : offset + size]
+
+    def _drop_text(self) -> None:
+        if self.text is not None:
+            self.fs.hold_listing(-len(self.text))
+            self.text = None
+
+    def release(self) -> None:
+        """Also lets the text go."""
+        self._drop_text()
+        super().release()
 
     def write(self, data: bytes) -> int:
         """For the few that take something."""
@@ -141,7 +154,7 @@ class TextFile(NodeFile):
         if offset < 0:
             raise SysErr(errno.EINVAL)
         if offset == 0:
-            self.text = None
+            self._drop_text()
         self.pos = offset
         return offset
 

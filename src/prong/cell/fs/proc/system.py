@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from prong.cell.fs.dirs import OverlayDir
 from prong.cell.fs.proc.nodes import FIXED, LINKS, text
 from prong.cell.refusals import ADVICE
 from prong.cell.task import system as task_system
@@ -41,8 +42,8 @@ FIXED.update(
         "proc/sys/fs/nr_open": "1048576\n",
         "proc/sys/fs/pipe-max-size": "1048576\n",
         "proc/sys/fs/inotify/max_user_watches": "8192\n",
-        "proc/sys/fs/inotify/max_user_instances": "128\n",
-        "proc/sys/fs/inotify/max_queued_events": "4096\n",
+        "proc/sys/fs/inotify/max_user_instances": "32\n",
+        "proc/sys/fs/inotify/max_queued_events": "1024\n",
         "proc/sys/net/core/somaxconn": "4096\n",
         "proc/sys/net/ipv4/ip_local_port_range": "32768\t60999\n",
         "proc/sys/net/ipv6/conf/all/disable_ipv6": "0\n",
@@ -69,14 +70,17 @@ LINKS["proc/mounts"] = lambda kernel, tid: b"self/mounts"
 
 
 def _volumes(kernel: Kernel) -> list[tuple[bytes, Volume]]:
+    """The root, and every directory at depth one or two that starts another volume."""
     base = kernel.fs.base
     found = [(b"/", base.volume)]
-    for path in (b"dev", b"proc", b"sys"):
-        node = base.lookup(path)
-        if node is not None and node.volume is not base.volume:
-            found.append((b"/" + path, node.volume))
-            if path == b"dev" and (shm := getattr(node, "children", {}).get(b"shm")) is not None:
-                found.append((b"/dev/shm", shm.volume))
+    for name in (b"dev", b"proc", b"sys"):
+        node = base.lookup(name)
+        if node is None or node.volume is base.volume:
+            continue
+        found.append((b"/" + name, node.volume))
+        shm = node.lookup(b"shm") if isinstance(node, OverlayDir) else None
+        if shm is not None and shm.volume is not node.volume:
+            found.append((b"/dev/shm", shm.volume))
     return found
 
 
