@@ -26,7 +26,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"store", "telemetry"}),
     frozenset({"kvm", "image", "guest", "wire"}),
     frozenset({"cell", "machine"}),
-    frozenset({"sandbox", "gateway", "doctor"}),
+    frozenset({"sandbox", "gateway", "doctor", "bench", "conformance"}),
     frozenset({"agents"}),
     frozenset({"server", "client"}),
     frozenset({"cli"}),

@@ -380,6 +380,46 @@ def test_times(box: Box) -> None:
     assert after.atime == 5 and after.mtime > 1_500_000_000 and after.ctime >= info.ctime
 
 
+def test_statx_agrees_with_stat(box: Box) -> None:
+    for path in (b"/d/a", b"/d", b"/dev/null", b"/proc/self/status", b"/lib"):
+        info, out = box.stat(path, follow=False), Out(256)
+        box.sys("statx", CWD, path, 0x100, 0x7FF, out)
+        mask, blksize, _, nlink, _, _, mode, ino, size, blocks = struct.unpack_from("<IIQIIIHxxQQQ", out.data)
+        assert mask == 0x7FF and (nlink, mode, ino) == (info.nlink, info.mode, info.ino)
+        assert (size, blocks, blksize) == (info.size, info.blocks, info.blksize)
+        if path != b"/proc/self/status":  # that one is as old as the look at it
+            assert struct.unpack_from("<qI", out.data, 0x70) == (info.mtime, info.mtime_ns)
+        major, minor = struct.unpack_from("<II", out.data, 0x80)
+        assert os.makedev(major, minor) == info.rdev
+
+
+def test_a_socket_read_gives_up_after_its_timeout(box: Box) -> None:
+    channel = ChannelIn(0)
+    channel.rcvtimeo = 5_000_000  # type: ignore[attr-defined]
+    box.kernel.fds.install_at(0, channel)
+    with pytest.raises(Parked) as parked:
+        box.read(0, 1)
+    deadline = parked.value.wait.deadline
+    assert deadline is not None and not parked.value.wait.restart
+    with pytest.raises(Parked) as parked:
+        box.read(0, 1)
+    assert parked.value.wait.deadline == deadline
+    box.task.expired = True
+    assert box.error("read", 0, Out(1), 1) == "EAGAIN"
+
+
+def test_copying_between_descriptors(box: Box) -> None:
+    source, target = box.open(b"/usr/lib/big"), box.open(b"/tmp/copy", O_CREAT | O_RDWR)
+    at = Out(8, struct.pack("<Q", 100))
+    assert box.sys("sendfile", target, source, at, 1000) == 1000 and struct.unpack("<Q", at.data) == (1100,)
+    assert box.sys("copy_file_range", source, 0, target, 0, 5000, 0) == 5000
+    assert box.slurp(b"/tmp/copy") == (bytes(range(256)) * 40)[100:1100] + (bytes(range(256)) * 40)[:5000]
+    box.sys("mknodat", CWD, b"/tmp/pipe", 0o010600, 0)
+    pipe = box.open(b"/tmp/pipe", O_RDWR)
+    assert box.sys("splice", source, at, pipe, 0, 300, 0) == 300 and box.sys("splice", pipe, 0, target, 0, 999, 0) == 300
+    assert box.fstat(target).size == 6300 and box.error("tee", pipe, pipe, 10, 0) == "EINVAL"
+
+
 def test_unnamed_files_can_be_named(box: Box) -> None:
     fd = box.open(b"/tmp", os.O_TMPFILE | O_RDWR, 0o600)
     box.write(fd, b"made")

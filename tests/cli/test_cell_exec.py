@@ -52,9 +52,9 @@ def test_ctrl_c_reaches_the_program() -> None:
 
 
 def test_json() -> None:
-    document = prong_json("cell", "exec", "python", "--", "bash", "-c", "echo out; /usr/bin/true; exit 3", status=3)
-    assert document["stdout"] == "out\n" and document["exit_code"] == 3
-    assert document["ending"]["code"] == 3 and document["ending"]["usage"]["syscalls"] > 0
+    document = prong_json("cell", "exec", "python", "--", "bash", "-c", "echo out; ls", status=126)
+    assert document["stdout"] == "out\n" and document["exit_code"] == 126
+    assert document["ending"]["code"] == 126 and document["ending"]["usage"]["syscalls"] > 0
     assert document["refused"][0]["kind"] == "process" and document["limit"] is None
 
 

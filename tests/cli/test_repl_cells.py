@@ -97,10 +97,10 @@ def typist() -> Iterator[pexpect.spawn[str]]:
 def test_on_a_terminal(typist: pexpect.spawn[str]) -> None:
     typist.sendline("total = 0")
     typist.expect(">>> ")
-    typist.sendline("while True: total += 1")
-    typist.expect("\n")
-    typist.sendline("")  # the blank line that ends a block
+    typist.sendline("while True: total += 1; total == 1 and print('spin' + 'ning', flush=True)")
     typist.expect(r"\.\.\. ")
+    typist.sendline("")  # the blank line that ends a block
+    typist.expect("spinning")
     typist.sendintr()
     typist.expect("KeyboardInterrupt")
     typist.expect(">>> ")

@@ -131,7 +131,7 @@ def _tell(
     """The document, or the lines on standard error for what the status alone does not say."""
     from prong.cell.results import LimitHit
 
-    limit = None if timeout is None else LimitHit("wall", timeout)
+    limit = collector.limit if timeout is None else LimitHit("wall", timeout)
     if as_json:
         done = collector.execution(None, status).to_json()
         streams = {name: done[name] for name in ("stdout", "stderr", "duration")}
@@ -142,6 +142,6 @@ def _tell(
         return
     if limit is not None:
         report_line(output, f"stopped: {limit_text(limit)}")
-    elif ending.signal is not None:
+    if timeout is None and ending.signal is not None:
         report_line(output, f"ended: {ending.describe()}")
     report_refusals(output, cell.refused)

@@ -55,6 +55,8 @@ class Output:
     def error(self, error: ProngError) -> int:
         """Print ``error`` to standard error: ``{"error": {code, message, hint, data}}`` or red text.
 
+        In text, the last words of a program that failed (``data["log"]``, ``data["stderr"]``) follow.
+
         Returns:
             The exit status: 2 for invalid input, else 1.
         """
@@ -65,6 +67,9 @@ class Output:
             console.print(Text(f"error [{error.code}]: {printable(error.message)}", style="bold red"))
             if error.hint:
                 console.print(Text(f"  {printable(error.hint)}", style="red"))
+            for name in ("log", "stderr"):
+                if isinstance(words := error.data.get(name), str) and words.strip():
+                    console.print(Text(printable(words.rstrip("\n")), style="dim"))
         return EXIT_INVALID if isinstance(error, InvalidInput) else EXIT_ERROR
 
 

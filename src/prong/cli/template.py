@@ -12,9 +12,9 @@ from rich.text import Text
 from prong.cli import transfer
 from prong.cli.completion import image_names, template_names
 from prong.cli.engines import open_engine, steps_shown
-from prong.cli.output import JsonFlag, Output, output_of, printable
+from prong.cli.output import JsonFlag, output_of, printable
 from prong.cli.values import format_size, parse_size
-from prong.errors import BuildFailed, Conflict, InvalidInput, NotFound
+from prong.errors import Conflict, InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from prong.cell.engine import Engine
@@ -59,12 +59,8 @@ def create(
     spec = TemplateSpec(name, image, None if warm is None else _source(warm), size)
     with open_engine() as engine:
         _refuse_taken(engine, name, replace)
-        try:
-            with steps_shown(output, f"template {name}") as step:
-                made = engine.create_template(spec, replace=replace, step=step)
-        except BuildFailed as failed:
-            _show_log(output, failed)
-            raise
+        with steps_shown(output, f"template {name}") as step:
+            made = engine.create_template(spec, replace=replace, step=step)
         if as_json:
             output.document(_summary(made, engine))
         else:
@@ -172,8 +168,3 @@ def _summary(template: Template, engine: Engine) -> dict[str, Json]:
     manifest: dict[str, Json] = template.manifest.model_dump(mode="json")
     return {**manifest, "image_name": _image_name(engine, template.manifest.image)}
 
-
-def _show_log(output: Output, failed: BuildFailed) -> None:
-    log = failed.data.get("log")
-    if isinstance(log, str):
-        output.progress.print(Text(printable(log.rstrip("\n")), style="dim"), soft_wrap=True)

@@ -54,6 +54,7 @@ class Kvm:
 
     Attributes:
         cpuid: the supported CPUID table, as KVM_SET_CPUID2 takes it.
+        kept: what users of this object have worked out about it and want their forks to know.
         counter_khz: frequency of guests' time-stamp counters; 0 if they do not tell time, None if nobody has found out.
 
     Raises HostUnfit when the device is missing, not permitted, or speaks another API version.
@@ -67,6 +68,7 @@ class Kvm:
         self.run_size = fcntl.ioctl(self.fd, abi.KVM_GET_VCPU_MMAP_SIZE, 0)
         self.cpuid = self._supported_cpuid()
         self.counter_khz: int | None = None
+        self.kept: dict[str, object] = {}
 
     @staticmethod
     def _open() -> int:
@@ -104,6 +106,24 @@ class Kvm:
     def close(self) -> None:
         """Close the device; existing VMs live on."""
         os.close(self.fd)
+
+
+def msrs_request(values: dict[int, int]) -> bytearray:
+    """KVM_SET_MSRS' argument: register number → value."""
+    data = bytearray(struct.pack("<II", len(values), 0))
+    for index, value in values.items():
+        data += struct.pack("<IIQ", index, 0, value)
+    return data
+
+
+def xcrs_request(xcr0: int) -> bytes:
+    """KVM_SET_XCRS' argument that sets XCR0."""
+    return struct.pack("<IIIIQ", 1, 0, 0, 0, xcr0) + bytes(368)
+
+
+def signal_mask_request(mask: int) -> bytes:
+    """KVM_SET_SIGNAL_MASK's argument."""
+    return struct.pack("<IQ", 8, mask)
 
 
 class Vm:
@@ -147,10 +167,8 @@ class Vcpu:
         fcntl.ioctl(self.fd, abi.KVM_SET_SREGS, bytes(sregs))
 
     def set_msrs(self, values: dict[int, int]) -> None:
-        """Write model-specific registers; OSError(EINVAL) if KVM takes fewer than all."""
-        data = bytearray(struct.pack("<II", len(values), 0))
-        for index, value in values.items():
-            data += struct.pack("<IIQ", index, 0, value)
+        """Write model-specific registers; HostUnfit if KVM takes fewer than all."""
+        data = msrs_request(values)
         if fcntl.ioctl(self.fd, abi.KVM_SET_MSRS, data, True) != len(values):
             raise HostUnfit("KVM refused to set the system-call registers", hint="see `prong doctor`")
 
@@ -168,9 +186,7 @@ class Vcpu:
 
     def set_xcr0(self, value: int) -> None:
         """Enable extended state components; must come before :meth:`set_xsave`."""
-        data = bytearray(392)
-        struct.pack_into("<IIIIQ", data, 0, 1, 0, 0, 0, value)
-        fcntl.ioctl(self.fd, abi.KVM_SET_XCRS, bytes(data))
+        fcntl.ioctl(self.fd, abi.KVM_SET_XCRS, xcrs_request(value))
 
     def get_xsave(self) -> bytes:
         """The FPU and vector state in XSAVE standard format, 4096 bytes."""
@@ -182,9 +198,15 @@ class Vcpu:
         """Load FPU and vector state; OSError(EINVAL) if the header is not acceptable."""
         fcntl.ioctl(self.fd, abi.KVM_SET_XSAVE, bytearray(data), True)
 
+    def exception_waits(self) -> bool:
+        """Whether an exception of the guest has been raised that it has not entered the handler of yet."""
+        buffer = bytearray(abi.VCPU_EVENTS_SIZE)
+        fcntl.ioctl(self.fd, abi.KVM_GET_VCPU_EVENTS, buffer, True)
+        return bool(buffer[0] or buffer[3])
+
     def set_signal_mask(self, mask: int) -> None:
         """The signal mask in force inside KVM_RUN (64 bits); a signal pending outside then ends the run with EINTR."""
-        fcntl.ioctl(self.fd, abi.KVM_SET_SIGNAL_MASK, struct.pack("<IQ", 8, mask))
+        fcntl.ioctl(self.fd, abi.KVM_SET_SIGNAL_MASK, signal_mask_request(mask))
 
     def close(self) -> None:
         """Release the run page and the descriptor. Views of ``run`` must be gone."""

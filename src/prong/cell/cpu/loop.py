@@ -223,10 +223,16 @@ class Loop:
     # -- other exits ------------------------------------------------------------------------------------------------------
 
     def _outside_stub(self) -> bool:
-        """After a tick: whether the program itself was interrupted. In a stub, the exit it is about to make comes first."""
+        """After a tick: whether the program itself was interrupted. In a stub, the exit it is about to make comes first.
+
+        So does an exception that has been raised and not entered: left in the virtual CPU, it would hit the next task,
+        with the address of the fault overwritten when that task's registers are loaded.
+        """
         signal.sigtimedwait(_TICK_SIGNAL, 0)
         words = self.cpu.words
-        return bool(words[DIRTY_AT]) or words[REGS_AT + abi.RIP] < SUPERVISOR
+        if words[DIRTY_AT]:
+            return True
+        return words[REGS_AT + abi.RIP] < SUPERVISOR and not self.cpu.vcpu.exception_waits()
 
     def _tick(self, task: Task) -> bool:
         """The tick ended KVM_RUN: keep time, serve the host, and say whether the task's turn is over."""

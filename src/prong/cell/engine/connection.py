@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from prong.cell.host.wire import Channel, Closed, Message, ProtocolViolation
-from prong.errors import Json, LimitExceeded, ProngError, SandboxGone
+from prong.errors import Conflict, InvalidInput, Json, LimitExceeded, NotFound, ProngError, SandboxGone
 
 Listener = Callable[[Message], None]
 SEND_TIMEOUT = 60.0
@@ -31,6 +31,12 @@ class RemoteError(ProngError):
     default_code = "remote_error"
 
 
+_KINDS: dict[str, type[ProngError]] = {
+    kind.default_code: kind for kind in (Conflict, InvalidInput, LimitExceeded, NotFound)
+}
+"""Refusals that callers tell apart; the rest is RemoteError."""
+
+
 def _remote(code: Any, message: Any, data: Any) -> ProngError:
     facts = data if isinstance(data, dict) else {}
     hint = str(facts.get("hint", ""))[:500]
@@ -39,7 +45,8 @@ def _remote(code: Any, message: Any, data: Any) -> ProngError:
         for key, value in list(facts.items())[:20]
         if key != "hint" and isinstance(value, str | int | float | None)
     }
-    return RemoteError(str(message)[:2000], code=str(code)[:60], hint=hint, data=shown)
+    kind = _KINDS.get(str(code), RemoteError)
+    return kind(str(message)[:2000], code=str(code)[:60], hint=hint, data=shown)
 
 
 class Connection:
@@ -96,7 +103,7 @@ class Connection:
         """Send a request and wait for its answer.
 
         Raises:
-            RemoteError: it was refused. SandboxGone: the peer ended. LimitExceeded: no answer within ``timeout`` s.
+            RemoteError, Conflict, InvalidInput, NotFound: it was refused. SandboxGone: the peer ended. LimitExceeded: no answer within ``timeout`` s.
         """
         request_id = next(self._ids)
         with self._state:

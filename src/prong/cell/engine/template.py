@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from prong.cell.engine.cell import Cell
@@ -12,7 +12,7 @@ from prong.cell.engine.descent import Descent
 from prong.cell.engine.spawner import Spawner
 from prong.cell.host.spec import Identity
 from prong.cell.limits import Limits
-from prong.errors import ProngError, SandboxGone
+from prong.errors import InvalidInput, ProngError, SandboxGone
 
 if TYPE_CHECKING:
     from prong.cell.engine.snapshots import Stored
@@ -53,13 +53,21 @@ class Template:
 
     def fork_many(self, count: int, *, limits: Limits | None = None) -> list[Cell]:
         """``count`` new running cells, forked now, none from the pool. All of them are ready when this returns."""
+        most = self.stored.manifest.limits.get("memory")
+        if limits is not None and most is not None and limits.memory > most:
+            raise InvalidInput(
+                f"template {self.name} has {int(most) >> 20} MiB of memory; a fork can have less, not more",
+                hint="create a template with more memory",
+                data={"field": "memory", "allowed": most},
+            )
         packed = None if limits is None else asdict(limits)
+        descent = self.descent if packed is None else replace(self.descent, limits=packed)
         cells: list[Cell] = []
         try:
             for at in range(0, count, 64):
                 identities = [Identity.fresh(1) for _ in range(min(64, count - at))]
                 sockets = self.spawner.spawn(identities, packed)
-                cells += [Cell(s, self.descent, i) for s, i in zip(sockets, identities, strict=True)]
+                cells += [Cell(s, descent, i) for s, i in zip(sockets, identities, strict=True)]
             for cell in cells:
                 cell.wait_ready()
                 cell.owe_fork()

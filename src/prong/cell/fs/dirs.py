@@ -63,7 +63,7 @@ class Directory(Node):
         return not self.entries()
 
     def path(self) -> bytes:
-        """Absolute path in the cell as long as nothing above moves; of a path over 4096 bytes only the end, after ``...``."""
+        """Absolute path in the cell for now; of one over 4096 bytes only the end, after ``...``."""
         parts: list[bytes] = []
         size = 0
         here: Directory = self

@@ -24,14 +24,6 @@ class Reopens(Protocol):
 
 
 @runtime_checkable
-class Timed(Protocol):
-    """A File whose blocking reads and writes give up after a while (SO_RCVTIMEO, SO_SNDTIMEO); ns, None for never."""
-
-    rcvtimeo: int | None
-    sndtimeo: int | None
-
-
-@runtime_checkable
 class PipeSized(Protocol):
     """A File with a pipe's buffer (F_GETPIPE_SZ, F_SETPIPE_SZ)."""
 

@@ -68,9 +68,11 @@ def _pause(host: CellHost) -> None:
 
 def _fork(host: CellHost, identities: tuple[dict[str, Any], ...], running: bool) -> dict[str, Any]:
     """Fork live, once per identity; as many sockets came along."""
-    if host.kernel.process.exit_status is not None:
-        raise Conflict("the program in this cell has ended; there is nothing to fork")
     sockets = [socket.socket(fileno=fd) for fd in host.channel.take_fds(len(identities))]
+    if host.kernel.process.exit_status is not None:
+        for sock in sockets:
+            sock.close()
+        raise Conflict("the program in this cell has ended; there is nothing to fork")
     pids = host.fork(sockets, [Identity.parse(i) for i in identities], running=running)
     return {"pids": pids}
 
@@ -80,6 +82,8 @@ def _snapshot(host: CellHost) -> dict[str, Any]:
     memory_fd, state_fd = host.channel.take_fds(2)
     kernel = host.kernel
     if kernel.process.exit_status is not None:
+        os.close(memory_fd)
+        os.close(state_fd)
         raise Conflict("the program in this cell has ended; there is nothing to snapshot")
     if host.cpu is not None:
         host.cpu.unload()

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 import prong.cell.syscalls  # noqa: F401  (every handler must be there before the jail closes)
 from prong.cell.core.errors import SysErr
+from prong.cell.cpu.cpu import Blueprint
 from prong.cell.cpu.timepage import counter_khz
 from prong.cell.host import build
 from prong.cell.host.cellhost import CellHost, run_cell
@@ -30,8 +31,9 @@ from prong.cell.jail.namespaces import Identity as Uid
 from prong.cell.jail.policy import vmm_policy
 from prong.cell.kernel import Kernel
 from prong.cell.limits import Limits
+from prong.cell.memory.layout import FIRST_FREE, PAGE
 from prong.cell.state import codec
-from prong.errors import ProngError
+from prong.errors import Conflict, ProngError
 from prong.kvm import abi
 from prong.kvm.device import Kvm
 
@@ -82,10 +84,10 @@ class Spawner:
 
     def boot(self, raw: dict[str, Any]) -> int:
         """Fork a host that starts a fresh program; its control socket came along. Returns the pid inside the jail."""
-        spec = BootSpec.parse(raw)
-        limits = spec.parsed_limits()
 
         def body(channel: Channel) -> None:
+            spec = BootSpec.parse(raw)
+            limits = spec.parsed_limits()
             kernel = build.fresh_kernel(spec, limits)
             run_cell(kernel, channel, self.kvm, start=lambda host: _start(host, spec, self.kvm))
 
@@ -103,17 +105,15 @@ class Spawner:
 
     def spawn(self, identities: tuple[dict[str, Any], ...], limits: dict[str, Any] | None) -> list[int]:
         """Fork one host per identity from the loaded snapshot; as many control sockets came along."""
-        template = self.template
-        if template is None:
-            raise ProngError("no template is loaded", code="conflict")
-        parsed = None if limits is None else Limits(**limits)
         pids: list[int] = []
         for raw in identities:
-            identity = Identity.parse(raw)
 
-            def body(channel: Channel, identity: Identity = identity) -> None:
-                build.apply_identity(template, identity)
-                _relimit(template, parsed)
+            def body(channel: Channel, raw: dict[str, Any] = raw) -> None:
+                template = self.template
+                if template is None:
+                    raise Conflict("no template is loaded")
+                build.apply_identity(template, Identity.parse(raw))
+                _relimit(template, None if limits is None else Limits(**limits))
                 template.clock.thaw()
                 run_cell(template, channel, self.kvm)
 
@@ -126,6 +126,8 @@ class Spawner:
 
         def body(channel: Channel) -> None:
             kernel = load_kernel(memory_fd, memory_frames, state_fd)
+            os.close(memory_fd)
+            os.close(state_fd)
             if identity is not None:
                 build.apply_identity(kernel, Identity.parse(identity))
             run_cell(kernel, channel, self.kvm)
@@ -140,16 +142,18 @@ class Spawner:
         fd = self.channel.take_fds(1)[0] if sock_fd is None else sock_fd
         pid = os.fork()
         if pid == 0:
-            self.channel.sock.close()
+            self.channel.close()  # and with it the control sockets of hosts to come, which are none of this one's business
             _child(body, Channel(socket.socket(fileno=fd)))
         os.close(fd)
         return pid
 
 
 def _relimit(kernel: Kernel, limits: Limits | None) -> None:
-    """Give a fork other limits than its template's; memory can only be what the template has."""
+    """Give a fork other limits than its template's; of the template's memory it can only have less."""
     if limits is not None:
         kernel.limits = limits
+        kernel.space.phys.cap = limits.memory // PAGE + FIRST_FREE
+        kernel.fds.limit = limits.files
         kernel.fs.quota.limit = limits.overlay
         kernel.sched.limit = limits.threads
 
@@ -203,6 +207,7 @@ def main() -> None:
         kvm = Kvm()
         imports.preload()
         counter_khz(kvm)
+        Blueprint.of(kvm)
         keep = frozenset({channel.fileno(), kvm.fd, 2})
         spec = JailSpec(
             root=Path(config["root"]),

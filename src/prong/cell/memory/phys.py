@@ -7,6 +7,7 @@ import ctypes
 import errno
 import mmap
 import os
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Protocol
 
@@ -59,7 +60,7 @@ MAX_HOLES = 20_000
 """Freed runs of a template's file that may each cost the host a mapping; Linux gives a process 65530 of them."""
 
 
-@saved("physical", skip=("bytes", "words", "address", "_map", "_anchor", "_holes"))
+@saved("physical", skip=("bytes", "words", "address", "mapped", "grow", "_map", "_anchor", "_holes"))
 class Physical:
     """``frames`` frames of guest memory; free frames are always zero.
 
@@ -67,8 +68,11 @@ class Physical:
         bytes: the whole memory as a flat byte view. words: the same as 64-bit words.
         address: host virtual address of frame 0.
         file_frames: frames below this number are backed by a template's memory file (privately); the rest is anonymous.
-        used: frames handed out; peak: the most ever.
+        used: frames handed out; peak: the most ever. cap: hand out no frames as if there were only so many; 0 for no cap.
+        mapped, grow: frames below ``mapped`` are the VM's already; ``grow(top)`` makes it so for all below ``top``.
     """
+
+    cap = 0
 
     def __init__(self, frames: int) -> None:
         self.frames = frames
@@ -91,6 +95,8 @@ class Physical:
         self.address = ctypes.addressof(self._anchor)
         self.file_frames = file_frames
         self._holes = 0
+        self.mapped = self.frames
+        self.grow: Callable[[int], None] | None = None
         if fd is not None and file_frames:
             self._overlay(0, file_frames * PAGE, fd)
         self.bytes = memoryview(self._map)
@@ -116,9 +122,15 @@ class Physical:
         return self.frames * PAGE
 
     @property
+    def top(self) -> int:
+        """One more than the highest frame in use."""
+        last = self.starts[-1] if self.starts else self.frames
+        return last if self.starts and last + self.lengths[last] == self.frames else self.frames
+
+    @property
     def free_frames(self) -> int:
-        """Frames not handed out."""
-        return self.frames - FIRST_FREE - self.used
+        """Frames that may still be handed out."""
+        return max(min(self.cap or self.frames, self.frames) - FIRST_FREE - self.used, 0)
 
     # -- allocation -------------------------------------------------------------------------------------------------
 
@@ -137,6 +149,9 @@ class Physical:
             left -= take
         self.used += count
         self.peak = max(self.peak, self.used)
+        for start, taken in runs:
+            if start + taken > self.mapped and self.grow is not None:
+                self.grow(start + taken)
         return runs
 
     def _take(self, start: int, count: int) -> None:

@@ -14,7 +14,6 @@ from prong.cell.core.file import O_APPEND, O_NONBLOCK, O_PATH, File
 from prong.cell.core.saved import saved
 from prong.cell.core.table import s32, s64, syscall
 from prong.cell.fs.files import NodeFile, RegularFile
-from prong.cell.fs.opened import Timed
 
 if TYPE_CHECKING:
     from prong.cell.kernel import Kernel
@@ -60,7 +59,7 @@ def would_block(
     if file.flags & O_NONBLOCK or task.expired:
         return SysErr(errno.EAGAIN)
     progress = task.scratch if isinstance(task.scratch, Progress) else Progress()
-    timeout = (file.sndtimeo if writing else file.rcvtimeo) if isinstance(file, Timed) else None
+    timeout: int | None = getattr(file, "sndtimeo" if writing else "rcvtimeo", None)  # only sockets have them
     if timeout is not None and progress.deadline is None:
         progress.deadline = kernel.clock.monotonic() + timeout
     progress.done = done

@@ -52,6 +52,8 @@ class ProcRoot(TextDir):
             target = SELF if name == b"self" else b"%s/task/%d" % (SELF, current.tid if current is not None else PID)
             link = Symlink(self.volume, stable_ino("proc/" + name.decode(), 0), target, self.mtime_ns)
             return link
+        if name.isdigit() and len(name) < 10 and int(name) in kernel_of(self.volume).sched.tasks:
+            return ProcessDir(self.volume, int(name), self, name)  # threads are found here, though not listed
         return super().lookup(name)
 
     def entries(self) -> list[Entry]:
