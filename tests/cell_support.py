@@ -8,12 +8,15 @@ for each other (the stores lock). Each worker has an engine of its own over that
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
-from prong.cell.engine import Cell, Engine, Template
 from prong.errors import Conflict
 from prong.store.paths import Paths
+
+if TYPE_CHECKING:
+    from prong.cell.engine import Cell, Engine, Template
 
 PATHS = Paths.resolve()
 
@@ -21,6 +24,8 @@ PATHS = Paths.resolve()
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
     """An engine over the shared data directory, closed at the end of the session."""
+    from prong.cell.engine import Engine  # only when a test asks: other tests must not need it to import
+
     with Engine(PATHS) as engine:
         yield engine
 

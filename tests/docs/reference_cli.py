@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,10 +45,11 @@ def _section(name: str, command: Any) -> str:
     arguments = [p for p in shown if p.param_type_name == "argument"]
     options = [p for p in shown if p.param_type_name == "option"]
     usage = " ".join([name, *(["[OPTIONS]"] if options else []), *map(_usage, arguments)])
-    lines = [f"## `{name}`", "", f"`{usage}`", "", inspect.cleandoc(command.help or "").replace("\n\n", "\n\n")]
+    lines = [f"## `{name}`", "", f"`{usage}`", "", inspect.cleandoc(command.help or "")]
     if command.epilog:
-        examples = command.epilog.removeprefix("Example: ").split("   or: ")
-        lines += ["", "For example " + ", or ".join(f"`{example}`" for example in examples) + "."]
+        # Examples are set apart by three blanks and a word: "prong run X   or: prong run Y", "prong repl   then: :help".
+        example = re.sub(r"   (\w+): (.+)$", r"`, \1 `\2", command.epilog.removeprefix("Example: "))
+        lines += ["", f"For example `{example}`."]
     if shown:
         lines += ["", "| argument or option | meaning | default |", "|---|---|---|"]
         lines += [_row(parameter) for parameter in (*arguments, *options)]

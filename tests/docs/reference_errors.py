@@ -8,7 +8,6 @@ from pathlib import Path
 
 import prong
 from prong.cli.output import EXIT_ERROR, EXIT_INVALID
-from prong.errors import InvalidInput, ProngError
 from tests.docs.reference_python import text
 from tests.test_layers import error_classes
 
@@ -27,7 +26,7 @@ What code *in* a cell raises is not an error of prong: it is `Execution.error`. 
 def errors_page() -> str:
     """The page."""
     lines = [INTRODUCTION, "## Classes", "", "| class | code | raised when |", "|---|---|---|"]
-    for cls in error_classes():
+    for cls in sorted(error_classes(), key=lambda c: (c.__module__ != "prong.errors", c.__module__, c.__qualname__)):
         first = " ".join(text(inspect.getdoc(cls) or "").split("\n\n")[0].split())
         lines.append(f"| `{cls.__module__}.{cls.__qualname__}` | `{cls.default_code}` | {first} |")
     lines += ["", "## Further codes", "", "Codes that say more than their class does:", "", "| code | class | raised in |"]
@@ -52,5 +51,3 @@ def _codes(classes: set[str]) -> set[tuple[str, str, str]]:
                     found.add((str(keyword.value.value), node.func.id, module))
     return found
 
-
-assert issubclass(InvalidInput, ProngError)

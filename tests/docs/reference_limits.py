@@ -18,7 +18,7 @@ INTRODUCTION = """\
 MEANINGS = {
     "memory": "physical memory the program is given, page tables included; fixed when the template is made",
     "overlay": "bytes of files written, with an allowance for each file's metadata",
-    "output": "bytes of stdout, stderr and results per call",
+    "output": "bytes of stdout and stderr together per call; rich results may be as much again",
     "wall": "seconds of wall time per call",
     "cpu": "seconds of CPU time per call",
     "threads": "live threads",
@@ -38,13 +38,13 @@ BOUNDS: tuple[tuple[str, str, str], ...] = (
     ("prong.cell.ipc.socket", "MAX_BUFFER", "bytes in one socket's buffer"),
     ("prong.cell.ipc.net", "MAX_HELD", "bytes in all sockets of a cell"),
     ("prong.cell.ipc.net", "MAX_PIPE_PAGES", "pages in all pipes of a cell"),
-    ("prong.cell.fs.inotify", "MAX_WATCHES", "inotify watches of one instance"),
+    ("prong.cell.fs.inotify", "MAX_WATCHES", "inotify watches of a cell"),
     ("prong.cell.program.start", "MAX_ARGS", "bytes of arguments and environment of a program"),
     ("prong.cell.host.requests", "MAX_READ", "bytes of a file read from outside in one request (longer reads take several)"),
     ("prong.cell.host.wire", "MAX_FRAME", "bytes of one message of the control protocol"),
     ("prong.guest.messages", "MAX_FRAME", "bytes of one message of the Python runtime"),
     ("prong.guest.messages", "MAX_BUNDLE", "bytes of one rich result in all its forms"),
-    ("prong.cell.state.layout", "MAX_NODES", "objects in a saved state"),
+    ("prong.cell.state.layout", "MAX_NODES", "objects in a saved state (a count)"),
     ("prong.cell.state.layout", "MAX_GRAPH", "bytes of a saved state without file contents"),
     ("prong.store.manifest", "MAX_MANIFEST", "bytes of a snapshot's manifest"),
 )
@@ -75,7 +75,8 @@ def _call() -> str:
     given = {field.name: field.default for field in fields(RunOptions) if field.default is not MISSING}
     lines = ["## Of a call", "", "Options of `Cell.run`, which is what `prong run` passes on:", ""]
     lines += ["| option | limit | default | on the command line |", "|---|---|---|---|"]
-    for option, name, flag in (("timeout", "wall", "--timeout"), ("cpu", "cpu", "--cpu"), ("output", "output", "--output-limit")):
+    flags = (("timeout", "wall", "--timeout"), ("cpu", "cpu", "--cpu"), ("output", "output", "--output-limit"))
+    for option, name, flag in flags:
         lines.append(f"| `{option}` | `{name}` | {_shown(given[option])} | `{flag}` |")
     return "\n".join(lines) + "\n"
 
@@ -92,5 +93,6 @@ def _fixed() -> str:
     lines.append(f"| stack of the main thread | {_shown(STACK_SIZE)} | `prong.cell.memory.layout.STACK_SIZE` |")
     for module, name, meaning in BOUNDS:
         value = getattr(importlib.import_module(module), name)
-        lines.append(f"| {meaning} | {_shown(value)} | `{module}.{name}` |")
+        told = f"{value:,}" if meaning.endswith("(a count)") else _shown(value)
+        lines.append(f"| {meaning} | {told} | `{module}.{name}` |")
     return "\n".join(lines) + "\n"

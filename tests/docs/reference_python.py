@@ -22,12 +22,14 @@ from prong.store.manifest import SnapshotManifest
 from prong.store.snapshots import Snapshot, SnapshotStore
 from prong.store.templates import TemplateStore
 
+RESULTS = (Execution, Result, ErrorInfo, TraceFrame, SyntaxPlace, LimitHit, Refused)
+STORES = (ImageStore, TemplateStore, SnapshotStore, Snapshot, SnapshotManifest)
 SECTIONS: tuple[tuple[str, str, tuple[type, ...]], ...] = (
     ("The engine", "Where everything begins.", (Engine, TemplateSpec, Template)),
     ("Cells", "What forks give, and what runs code.", (Cell, RunOptions, Files, FileInfo, Limits)),
-    ("Results", "What a run gave. All are frozen.", (Execution, Result, ErrorInfo, TraceFrame, SyntaxPlace, LimitHit, Refused)),
+    ("Results", "What a run gave. All are frozen.", RESULTS),
     ("Programs without the Python runtime", "For `Engine.program`.", (Program, RunCollector, Ending)),
-    ("Stores", "`Engine.images`, `.templates`, `.snapshots`.", (ImageStore, TemplateStore, SnapshotStore, Snapshot, SnapshotManifest)),
+    ("Stores", "`Engine.images`, `.templates`, `.snapshots`.", STORES),
 )
 INTRODUCTION = """\
 # Python API
@@ -80,9 +82,13 @@ def _members(cls: type) -> Iterator[tuple[str, Any]]:
 
 def _signature(thing: Any) -> str:
     signature = inspect.signature(thing)
-    parameters = [p.replace(default=_Shown(p.default)) if p.default is not p.empty else p for p in signature.parameters.values()]
-    parameters = [p for p in parameters if p.name not in ("self", "cls")]
-    return str(signature.replace(parameters=parameters)).replace("'", "")
+    parameters = [
+        p if p.default is p.empty else p.replace(default=_Shown(p.default))
+        for p in signature.parameters.values()
+        if p.name not in ("self", "cls")
+    ]
+    # Annotations are strings in the source, and are shown in quotes; defaults must keep theirs.
+    return re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(signature.replace(parameters=parameters)))
 
 
 class _Shown:

@@ -19,6 +19,8 @@ RECORD = "\x1e"
 STDERR_TAIL = 3000
 LAST_WORDS = 3.0
 """Seconds a hung program gets to write its threads' tracebacks."""
+REFUSED_SILENCE = 20.0
+"""Seconds of silence after a call was refused: long enough for a test to notice, most that do not wait for ever."""
 DYING = 20.0
 """Seconds a killed cell has before its host counts as hung."""
 
@@ -63,6 +65,7 @@ class Attempt:
         self.execution: Execution | None = None
         self._heard = time.monotonic()
         self._over = threading.Event()
+        self._refused_before = 0
         self._rest = ""
 
     def run(self) -> None:
@@ -99,8 +102,10 @@ class Attempt:
             if self.done:
                 return
             now = time.monotonic()
-            if now - self._heard > self.silence:
-                self._end(f"nothing was heard for {self.silence:g} s")
+            refused = len(self.cell.refused) > self._refused_before
+            limit = min(self.silence, REFUSED_SILENCE) if refused else self.silence
+            if now - self._heard > limit:
+                self._end(f"nothing was heard for {limit:g} s")
             elif now > self.wall_end:
                 self._end("the module ran out of time")
 
@@ -127,6 +132,7 @@ class Attempt:
             self.cases.append(Case.parse(raw))
             self.running = Running("between cases", self.running.next_ordinal, self.running.refused)
         elif "start" in raw:
+            self._refused_before = len(self.cell.refused)
             self.running = Running(str(raw["id"]), _after(raw["start"]), int(raw["refused"]))
         elif "fixture" in raw:
             label = str(raw["fixture"])

@@ -70,8 +70,8 @@ class ModuleResult:
 
     @property
     def broken(self) -> list[Case]:
-        """Cases that hung or crashed, whatever was refused during them."""
-        return [case for case in self.cases if case.outcome in ("hung", "crashed")]
+        """Counted cases that hung or crashed. One that waits for ever for a process it was refused is not among them."""
+        return [case for case in self.counted if case.outcome in ("hung", "crashed")]
 
     def to_json(self) -> dict[str, Any]:
         """All of it."""

@@ -88,7 +88,7 @@ class Result(unittest.TestResult):
         self.outcome, self.detail = "passed", ""
         self.before = refusals()
         self.began = _clock()
-        self.lines.send(start=ordinal(test), id=test.id(), refused=self.before)
+        self.lines.send(start=ordinal(test), id=identifier(test), refused=self.before)
 
     def stopTest(self, test: Any) -> None:
         super().stopTest(test)
@@ -99,7 +99,7 @@ class Result(unittest.TestResult):
         now = refusals()
         self.lines.send(
             case=number,
-            id=test.id(),
+            id=identifier(test),
             outcome=self.outcome,
             seconds=round(_clock() - self.began, 4),
             refused=now - self.before,
@@ -211,6 +211,11 @@ def fixture_label(hook: str, current: type, previous: type | None) -> str:
     if hook == "_tearDownPreviousClass":
         return f"tearDownClass ({previous.__module__}.{previous.__qualname__})" if previous is not None else ""
     return f"setUpModule ({current.__module__})" if previous is None or previous.__module__ != current.__module__ else ""
+
+
+def identifier(test: Any) -> str:
+    """A case's dotted name. Some tests have an attribute ``id`` of their own, so this asks their class."""
+    return str(type(test).id(test))
 
 
 def class_name(test: Any) -> str:

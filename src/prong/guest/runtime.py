@@ -124,8 +124,14 @@ class Session:
 
     def install(self) -> None:
         """Give user code its ``prong`` module, ``display``, a matplotlib backend and line-buffered output."""
-        sys.modules["prong"] = make_prong_module(self.forks, self.runner.display)
-        self.contexts.adopt_builtin("display", self.runner.display)
+        show = self.runner.display
+
+        def display(*values: object, raw: bool = False, **options: object) -> None:
+            """Show each value richly; with ``raw`` each is itself ``{mime: text or bytes}``."""
+            show(*values, raw=raw, **options)
+
+        sys.modules["prong"] = make_prong_module(self.forks, display)
+        self.contexts.adopt_builtin("display", display)  # a function, so that copying a namespace copies no runtime
         figures.install(self.runner.show_figures)
         streams.set_up()
         self.contexts.get(m.MAIN_CONTEXT).activate()

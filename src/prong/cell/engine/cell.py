@@ -110,7 +110,8 @@ class Cell:
 
     def _on_event(self, event: GuestMessage) -> None:
         if isinstance(event, InterruptIgnored):
-            if self._run is not None and event.last_id < self._run.id:
+            run = self._run
+            if run is not None and event.last_id < run.id and (run.interrupted or run.limit is not None):
                 self._connection.send("signal", int(_signal.SIGINT))  # it came before the run it was meant for began
         elif isinstance(event, Ready | WarmFailed | Forked):
             self._reply = event
@@ -275,6 +276,8 @@ class Cell:
 
     def interrupt(self) -> None:
         """SIGINT to the program: KeyboardInterrupt in running code. An idle runtime ignores it."""
+        if self._run is not None:
+            self._run.interrupted = True
         self.signal(_signal.SIGINT)
 
     def signal(self, number: int) -> None:
@@ -388,6 +391,19 @@ class Cell:
         """Have the host write the cell's memory and state to two open files; the program goes on afterwards."""
         raw = self._connection.request("snapshot", fds=(memory_fd, state_fd), timeout=300)
         return {str(k): int(v) for k, v in dict(raw).items()}
+
+    def watch(self) -> None:
+        """Start watching which pages are touched. Only in a fork that has not been started."""
+        self._connection.request("watch")
+
+    def touched(self) -> tuple[list[int], list[int]]:
+        """Page numbers written, and only read, since :meth:`watch`."""
+        written, read = self._connection.request("touched")
+        return [int(p) for p in written], [int(p) for p in read]
+
+    def gather(self, written: list[int], read: list[int]) -> None:
+        """Have these pages lie side by side in physical memory, for forks of the snapshot that is written next."""
+        self._connection.request("gather", written, read)
 
     def file_request(self, op: str, arguments: dict[str, Any]) -> Any:
         """For :class:`Files`: one file operation in the host."""

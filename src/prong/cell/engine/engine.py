@@ -27,6 +27,7 @@ from prong.image.events import silent
 from prong.image.manifest import Image
 from prong.image.spec import load_spec
 from prong.image.store import ImageStore
+from prong.store.atomic import remove_tree
 from prong.store.manifest import now
 from prong.store.paths import Paths
 from prong.store.snapshots import Snapshot, SnapshotStore
@@ -146,6 +147,8 @@ class Engine:
                 step("warming up")
                 cell.start()
                 cell.wait_runtime(booting.WARM_TIMEOUT)
+                step("rehearsing")
+                self._gather_hot_pages(cell, image, draft.path)
                 step("writing the snapshot")
                 origin = Origin(cpu=host_cpu(), image=image.digest, limits={"memory": limits.memory})
                 write_snapshot(cell, draft.snapshot, origin)
@@ -167,6 +170,22 @@ class Engine:
         if old is not None:
             old.close()
         return self.templates.get(spec.name)
+
+    def _gather_hot_pages(self, cell: Cell, image: Image, folder: Path) -> None:
+        """Rehearse a first run in a throw-away fork of ``cell`` and put the pages it touches side by side in ``cell``."""
+        trial_folder = folder / "trial"
+        trial_folder.mkdir()
+        try:
+            manifest = write_snapshot(cell, trial_folder, Origin(cpu=host_cpu(), image=image.digest), durable=False)
+            spawner = Spawner(image.root)
+            trial = Template("(trial)", Stored(trial_folder, manifest), spawner)
+            try:
+                written, read = trial.rehearsed_pages()
+            finally:
+                trial.close()
+        finally:
+            remove_tree(trial_folder)
+        cell.gather(written, read)
 
     # -- spawners and programs --------------------------------------------------------------------------------------------
 

@@ -71,6 +71,7 @@ class RunCollector:
     limit: LimitHit | None = None
     refused: list[Refused] = field(default_factory=list)
     trouble: Exception | None = None
+    interrupted: bool = False
 
     def __post_init__(self) -> None:
         self._streams = {

@@ -78,6 +78,17 @@ class Template:
             raise
         return cells
 
+    def rehearsed_pages(self) -> tuple[list[int], list[int]]:
+        """Which pages a first run in a fork writes, and which it only reads (virtual page numbers)."""
+        identity = Identity.fresh(1)
+        (sock,) = self.spawner.spawn([identity])
+        with Cell(sock, self.descent, identity).wait_ready() as cell:
+            cell.watch()
+            cell.owe_fork()
+            cell.start()
+            cell.run("print(1 + 1)")
+            return cell.touched()
+
     # -- pool -------------------------------------------------------------------------------------------------------------
 
     def keep_pool(self, size: int) -> None:

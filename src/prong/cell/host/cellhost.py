@@ -15,6 +15,7 @@ from prong.cell.host import build, requests
 from prong.cell.host.account import CallAccount
 from prong.cell.host.spec import CONTROL, CONTROL_FD, STDIN, CallLimits, Identity
 from prong.cell.host.wire import Channel, Closed, Message
+from prong.cell.memory import hotset
 from prong.errors import ProngError
 
 if TYPE_CHECKING:
@@ -200,6 +201,7 @@ class CellHost:
         self, wall: float | None, cpu: float | None, output: int | None, frame: bytes, stdin: bytes, *, eof: bool
     ) -> None:
         """A call of the runtime in one message: its limits, its stdin, its request frame."""
+        hotset.prefetch(self.kernel.space)
         self.begin_call(wall, cpu, output)
         if stdin:
             self.feed(STDIN, stdin)

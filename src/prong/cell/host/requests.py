@@ -12,6 +12,7 @@ from prong.cell.core.file import Stat
 from prong.cell.fs import hostapi
 from prong.cell.host import build
 from prong.cell.host.spec import Identity
+from prong.cell.memory import hotset
 from prong.cell.memory.layout import PAGE
 from prong.cell.state import codec
 from prong.cell.state.snapshot import write_memory, write_state
@@ -108,6 +109,21 @@ def _snapshot(host: CellHost) -> dict[str, Any]:
     return {"memory": memory, "state": digest, "frames": kernel.space.phys.frames, **figures(kernel)}
 
 
+def _watch(host: CellHost) -> None:
+    """Start watching which pages are touched; only before the program runs in this VM."""
+    hotset.watch(host.kernel.space)
+
+
+def _touched(host: CellHost) -> tuple[list[int], list[int]]:
+    """The pages written, and those only read, since ``watch``."""
+    return hotset.touched(host.kernel.space)
+
+
+def _gather(host: CellHost, written: tuple[int, ...], read: tuple[int, ...]) -> None:
+    """Put these pages side by side in physical memory."""
+    hotset.gather(host.kernel.space, list(written), list(read))
+
+
 def _stats(host: CellHost) -> dict[str, Any]:
     """Figures now, the host process's own included."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -151,6 +167,9 @@ REQUESTS: dict[str, Callable[..., Any]] = {
     "fork": _fork,
     "snapshot": _snapshot,
     "stats": _stats,
+    "watch": _watch,
+    "touched": _touched,
+    "gather": _gather,
     "files": _files,
 }
 """Kind → handler(host, *arguments) whose result is the answer."""

@@ -69,16 +69,19 @@ class Physical:
         address: host virtual address of frame 0.
         file_frames: frames below this number are backed by a template's memory file (privately); the rest is anonymous.
         used: frames handed out; peak: the most ever. cap: hand out no frames as if there were only so many; 0 for no cap.
+        hot: a stretch of frames a first run touches: start, how many are written, how many in all (see ``hotset``).
         mapped, grow: frames below ``mapped`` are the VM's already; ``grow(top)`` makes it so for all below ``top``.
     """
 
     cap = 0
+    hot: tuple[int, int, int] = (0, 0, 0)
 
     def __init__(self, frames: int) -> None:
         self.frames = frames
         self.file_frames = 0
         self.used = 0
         self.peak = 0
+        self.hot: tuple[int, int, int] = (0, 0, 0)
         self.starts: list[int] = [FIRST_FREE]
         self.lengths: dict[int, int] = {FIRST_FREE: frames - FIRST_FREE}
         self.attach(None, 0)
