@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from prong.cell.engine import Cell, Engine
-from prong.errors import Conflict, Corrupt, InvalidInput, NotFound, ProngError
+from prong.errors import Conflict, Corrupt, InvalidInput, NotFound
+from prong.store.manifest import MEMORY, STATE
 from prong.store.snapshots import Snapshot
 from tests.cell_support import PATHS
 
@@ -54,11 +57,12 @@ def test_two_restores_are_two_computers(engine: Engine, saved: Snapshot) -> None
     code = "import os, random, uuid; (os.urandom(8), random.random(), uuid.uuid4(), open('/etc/machine-id').read())"
     with engine.restore(saved) as a, engine.restore(saved) as b:
         assert a.run(code).text != b.run(code).text
+        assert a.identity.generation == b.identity.generation > 1
         a.run("x['a'].clear()")
         assert b.run("len(x['a'])").text == "1000"
 
 
-def test_hibernate_keeps_the_identity(engine: Engine, template: object, cell: Cell) -> None:
+def test_hibernate_keeps_the_identity(engine: Engine, cell: Cell) -> None:
     code = "import socket; (socket.gethostname(), open('/etc/machine-id').read(), open('/proc/sys/kernel/random/boot_id').read())"
     before = cell.run(code).text
     cell.run(BUSY)
@@ -66,6 +70,7 @@ def test_hibernate_keeps_the_identity(engine: Engine, template: object, cell: Ce
     cell.close()
     with engine.restore(snapshot, keep_identity=True) as again:
         assert again.run(code).text == before
+        assert again.identity == cell.identity
         assert again.run(CHECK, timeout=60).text == WANT
 
 
@@ -98,8 +103,6 @@ def test_snapshot_of_a_fork_of_a_restored_cell(engine: Engine, saved: Snapshot) 
 
 def test_running_code_goes_on_after_a_restore(engine: Engine, cell: Cell) -> None:
     """A snapshot taken in the middle of a run: the code runs on in the restored cell."""
-    import threading
-
     said = threading.Event()
     code = "import os\nprint('go', flush=True)\nwhile not os.path.exists('/tmp/stop'): pass\nopen('/tmp/ended', 'w').write('yes')"
     thread = threading.Thread(target=lambda: cell.run(code, on_stdout=lambda _: said.set()))
@@ -152,17 +155,21 @@ def test_damaged_files_are_refused_whole(engine: Engine, saved: Snapshot, tmp_pa
         engine.import_file(tmp_path / "nothing")
 
 
-@pytest.mark.parametrize("name", ["memory", "state"])
-def test_a_damaged_snapshot_on_disk_is_refused(engine: Engine, saved: Snapshot, name: str) -> None:
-    from prong.store.manifest import MEMORY, STATE
-
-    file = saved.path / (MEMORY if name == "memory" else STATE)
-    data = bytearray(file.read_bytes())
-    data[len(data) // 2] ^= 1
-    file.chmod(0o600)
-    file.write_bytes(data)
-    with pytest.raises(ProngError):
-        engine.restore(saved.id).run("1")
+def test_a_damaged_snapshot_on_disk_is_refused(engine: Engine, saved: Snapshot) -> None:
+    """The state is hashed at each use; the memory only when imported (``check(whole_memory=True)``), its length always."""
+    state, memory = saved.path / STATE, saved.path / MEMORY
+    good = state.read_bytes()
+    for at in range(0, len(good), len(good) // 7):
+        state.chmod(0o600)
+        state.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+        with pytest.raises(Corrupt):
+            engine.restore(saved.id)
+    state.write_bytes(good)
+    memory.chmod(0o600)
+    with memory.open("r+b") as file:
+        file.truncate(memory.stat().st_size - 4096)
+    with pytest.raises(Corrupt):
+        engine.restore(saved.id)
 
 
 def test_a_cell_that_ended_has_nothing_to_save(engine: Engine, cell: Cell) -> None:
@@ -174,7 +181,7 @@ def test_a_cell_that_ended_has_nothing_to_save(engine: Engine, cell: Cell) -> No
 
 
 @pytest.fixture(autouse=True)
-def _tidy(engine: Engine) -> object:
+def _tidy(engine: Engine) -> Iterator[None]:
     before = {s.id for s in engine.snapshots.ls()}
     yield
     for snapshot in engine.snapshots.ls():

@@ -7,6 +7,9 @@ Rules for pages:
 - ``console`` blocks run each line after ``$ `` with bash, in an empty directory that the page keeps; lines up to the
   end of a here-document, and after a trailing backslash, belong to the command. The lines after it are what it prints,
   stderr included. A command must end with status 0, so one that should fail is followed by ``; echo "status $?"``.
+- A bare ``$ prong repl`` opens a session; lines after a prompt (``c1 >>> ``) are its inputs, in later blocks too, until
+  the next ``$ ``. An id that a page shows (``snapshot 3snu…``) stands for the one it got, also where it is used again.
+- Files a page's commands read are in ``tests/docs/files/<page>/``, with ``.txt`` after their names.
 - ``sh`` blocks run whole, with ``bash -eu``.
 - In expected output ``…`` stands for any text of a line, a line of only ``…`` for any lines, and what cannot be the same
   twice (times, sizes, ids, made-up names) may differ; see :func:`pattern`.
@@ -24,11 +27,15 @@ RUN = ("python", "console", "sh")
 REASONS = ("needs root", "needs the network", "takes minutes", "sets up the checkout", "depends on the host", "an outline")
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[\w-]*)\s*$")
 _NOT_RUN = re.compile(r"^\s*<!-- not run: (?P<reason>.+?) -->\s*$")
+_PROMPT = re.compile(r"^c\d+ >>> ")
+_REPL = re.compile(r"prong repl( --[\w-]+ [^|<>&;]+)*$")
 _HERE = re.compile(r"<<-?\s*'?(?P<word>\w+)'?")
 
+SNAPSHOT = r"\b(?=[a-z2-7]*[2-7])[a-z2-7]{26}\b"
+"""A snapshot's id."""
 _VOLATILE = (
     (r"\d[\d,.]* ?(?:ms|µs|s|ns|KiB|MiB|GiB|KB|MB|GB|[KMG])\b", r"\d[\d,.]* ?(?:ms|µs|s|ns|KiB|MiB|GiB|KB|MB|GB|[KMG])\b"),
-    (r"\b(?=[a-z2-7]*[2-7])[a-z2-7]{26}\b", r"[a-z2-7]{26}"),  # a snapshot's id
+    (SNAPSHOT, r"[a-z2-7]{26}"),
     (r"\bcell-[0-9a-f]{8}\b", r"cell-[0-9a-f]{8}"),
     (r"\b[0-9a-f]{12}\b", r"[0-9a-f]{12}"),  # an image's digest, cut short
     (r"\b[0-9a-f]{32,64}\b", r"[0-9a-f]{32,64}"),
@@ -61,11 +68,15 @@ class Block:
 
 @dataclass(frozen=True)
 class Command:
-    """One command of a console block and the output shown under it (None: nothing is shown, nothing is compared)."""
+    """One command of a console block and the output shown under it (None: nothing is shown, nothing is compared).
+
+    ``kind``: shell, repl (opens a session) or input (a line of the open session).
+    """
 
     line: int
     text: str
     expected: str | None
+    kind: str = "shell"
 
 
 def pages() -> list[Path]:
@@ -102,22 +113,35 @@ def commands(block: Block) -> list[Command]:
     found: list[Command] = []
     at = 0
     while at < len(lines):
-        if not lines[at].startswith("$ "):
-            raise ValueError(f"{block.page}:{block.line + at}: output without a command: {lines[at]!r}")
-        start = at
-        command = [lines[at].removeprefix("$ ")]
-        here = _HERE.search(command[0])
-        while (here and lines[at].strip() != here["word"]) or (not here and lines[at].endswith("\\")):
-            at += 1
-            command.append(lines[at])
-        at += 1
+        start, kind, text, at = at, *_command(block, lines, at)
         output = []
-        while at < len(lines) and not lines[at].startswith("$ "):
+        while at < len(lines) and not _begins(lines[at]):
             output.append(lines[at])
             at += 1
-        text = "\n".join(output).strip("\n")
-        found.append(Command(block.line + start, "\n".join(command), text or None))
+        shown = "\n".join(output).strip("\n")
+        found.append(Command(block.line + start, text, shown or None, kind))
     return found
+
+
+def _begins(line: str) -> bool:
+    return line.startswith("$ ") or _PROMPT.match(line) is not None
+
+
+def _command(block: Block, lines: list[str], at: int) -> tuple[str, str, int]:
+    """The command that begins on line ``at``: its kind, its text, the line after it."""
+    prompt = _PROMPT.match(lines[at])
+    if prompt:
+        return "input", lines[at][prompt.end() :], at + 1
+    if not lines[at].startswith("$ "):
+        raise ValueError(f"{block.page}:{block.line + at}: output without a command: {lines[at]!r}")
+    command = [lines[at].removeprefix("$ ")]
+    here = _HERE.search(command[0])
+    while (here and lines[at].strip() != here["word"]) or (not here and lines[at].endswith("\\")):
+        at += 1
+        command.append(lines[at])
+    text = "\n".join(command)
+    bare = text.partition(" #")[0].strip()
+    return "repl" if _REPL.fullmatch(bare) else "shell", text, at + 1
 
 
 def pattern(expected: str) -> re.Pattern[str]:

@@ -1,10 +1,12 @@
-"""Running a page's blocks: Python in this process, commands with bash."""
+"""Running a page's blocks: Python in this process, commands with bash, sessions of ``prong repl`` through pipes."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.docs.blocks import Block, blocks, commands, same
+from tests.docs.blocks import SNAPSHOT, Block, blocks, commands, same
 
 HANG_S = 120.0
+FILES = Path(__file__).parent / "files"
 
 
 class Differs(AssertionError):
@@ -29,9 +32,22 @@ class Page:
     folder: Path
     home: Path
     namespace: dict[str, Any] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=dict)
+    session: Session | None = None
+
+    def __post_init__(self) -> None:
+        for file in sorted((FILES / self.path.stem).glob("*.txt")):
+            shutil.copyfile(file, self.folder / file.stem)
 
     def run(self) -> int:
         """Run every block that is not exempt, in order; returns how many ran."""
+        try:
+            return self._run()
+        finally:
+            if self.session is not None:
+                self.session.kill()
+
+    def _run(self) -> int:
         found = blocks(self.path)
         count = 0
         for block, following in zip(found, [*found[1:], None], strict=True):
@@ -43,10 +59,11 @@ class Page:
             elif block.language == "console":
                 self._console(block)
             elif block.language == "sh":
-                self._command(block.place, f"set -eu\n{block.text}", None)
+                self._shell(block.place, f"set -eu\n{block.text}", None)
             else:
                 continue
             count += 1
+        self._end_session("the end of the page")
         return count
 
     def _python(self, block: Block, shown: Block | None) -> None:
@@ -55,13 +72,29 @@ class Page:
         with contextlib.redirect_stdout(printed), _inside(self.folder):
             exec(compile(source, block.page, "exec"), self.namespace)
         if shown is not None:
-            _compare(shown.place, shown.text, printed.getvalue())
+            self._compare(shown.place, shown.text, printed.getvalue())
 
     def _console(self, block: Block) -> None:
         for command in commands(block):
-            self._command(f"{block.page}:{command.line}", command.text, command.expected)
+            place = f"{block.page}:{command.line}"
+            text = self._with_real_ids(command.text)
+            if command.kind == "input":
+                if self.session is None:
+                    raise Differs(f"{place}: an input and no session; begin with $ prong repl")
+                self._compare(place, command.expected, self.session.ask(text))
+                continue
+            self._end_session(place)
+            if command.kind == "repl":
+                self.session = Session(text, self.folder, self.environment())
+            else:
+                self._shell(place, text, command.expected)
 
-    def _command(self, place: str, text: str, expected: str | None) -> None:
+    def _end_session(self, place: str) -> None:
+        session, self.session = self.session, None
+        if session is not None and (status := session.end()) != 0:
+            raise Differs(f"{place}: the session before it ended with status {status}")
+
+    def _shell(self, place: str, text: str, expected: str | None) -> None:
         done = subprocess.run(
             ["bash", "-c", text],
             cwd=self.folder,
@@ -74,8 +107,22 @@ class Page:
         output = done.stdout.decode(errors="replace")
         if done.returncode != 0:
             raise Differs(f"{place}: status {done.returncode} of: {text}\n{output}")
-        if expected is not None:
-            _compare(place, expected, output)
+        self._compare(place, expected, output)
+
+    def _compare(self, place: str, expected: str | None, output: str) -> None:
+        """Raise Differs if ``output`` is not what is shown; learn the ids in it."""
+        if expected is None:
+            return
+        if not same(expected, output):
+            raise Differs(f"{place}: the page shows\n{expected}\nbut this is printed\n{output}")
+        self.ids |= zip(re.findall(SNAPSHOT, expected), re.findall(SNAPSHOT, output), strict=False)
+
+    def _with_real_ids(self, text: str) -> str:
+        """``text`` with ids shown on the page, or their beginnings, replaced by those they stand for."""
+        for shown, real in self.ids.items():
+            for word in set(re.findall(rf"\b{shown[:4]}[a-z2-7]*\b", text)):
+                text = text.replace(word, real[: len(word)])
+        return text
 
     def environment(self) -> dict[str, str]:
         """This process's, with the page's data directory, this ``prong`` first, and plain output."""
@@ -84,9 +131,44 @@ class Page:
         return {**os.environ, **plain, "PATH": path, "PRONG_HOME": str(self.home)}
 
 
-def _compare(place: str, expected: str, output: str) -> None:
-    if not same(expected, output):
-        raise Differs(f"{place}: the page shows\n{expected}\nbut this is printed\n{output}")
+class Session:
+    """A ``prong repl`` that is talked to through pipes. What it prints for one input is found by a mark printed after."""
+
+    def __init__(self, command: str, folder: Path, environment: dict[str, str]) -> None:
+        self._asked = 0
+        self._process = subprocess.Popen(
+            ["bash", "-c", f"exec {command}"],
+            cwd=folder,
+            env={**environment, "PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def ask(self, line: str) -> str:
+        """Give it one input; returns what it prints."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._asked += 1
+        mark = f"end of input {self._asked}"
+        self._process.stdin.write(f"{line}\nprint({mark!r})\n")
+        self._process.stdin.flush()
+        printed: list[str] = []
+        for answer in self._process.stdout:
+            if answer.strip() == mark:
+                return "".join(printed)
+            printed.append(answer)
+        raise Differs(f"the session ended at {line!r}:\n{''.join(printed)}")
+
+    def end(self) -> int:
+        """Close its input and wait; returns its exit status."""
+        self._process.communicate(timeout=HANG_S)
+        return self._process.returncode
+
+    def kill(self) -> None:
+        """End it whatever it does."""
+        self._process.kill()
+        self._process.communicate()
 
 
 @contextlib.contextmanager

@@ -18,11 +18,12 @@ WITH_BLOCKS = [page for page in pages() if any(b.language in RUN and not b.not_r
 
 @pytest.fixture(scope="session")
 def docs_home(template: Template, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data directory with the images and templates of the shared one, and snapshots of its own."""
+    """A data directory with the images and the default template of the shared one, and all else of its own."""
     home = tmp_path_factory.mktemp("docs-home")
     shared = Paths(template.stored.folder.parents[2])
     assert shared.templates.samefile(template.stored.folder.parents[1])
-    for name in ("images", "templates"):
+    (home / "templates").mkdir()
+    for name in ("images", f"templates/{template.name}"):
         os.symlink(shared.home / name, home / name)
     return home
 

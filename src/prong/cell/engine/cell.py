@@ -8,16 +8,13 @@ import signal as _signal
 import socket
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any
 
-from prong.cell.engine.connection import Connection, socket_pair
-from prong.cell.engine.ending import Ending
-from prong.cell.engine.files import Files
+from prong.cell.engine.connection import socket_pair
+from prong.cell.engine.hosted import READY_TIMEOUT, Hosted
 from prong.cell.engine.runs import RunCollector, RunOptions
 from prong.cell.host.spec import CONTROL, Identity
-from prong.cell.host.wire import Message
-from prong.cell.refusals import ADVICE
-from prong.cell.results import Execution, LimitHit, Refused
+from prong.cell.results import Execution
 from prong.cell.runtime_messages import (
     Complete,
     Contexts,
@@ -25,138 +22,38 @@ from prong.cell.runtime_messages import (
     Forked,
     ForkFacts,
     GuestMessage,
-    InterruptIgnored,
     Ready,
     Request,
     Run,
     WarmFailed,
     new_nonce,
 )
-from prong.cell.runtime_protocol import FrameDecoder, ProtocolViolation, encode
+from prong.cell.runtime_protocol import encode
 from prong.errors import BuildFailed, Conflict, InvalidInput, LimitExceeded, ProngError, SandboxGone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from prong.cell.engine.descent import Descent
     from prong.cell.runtime_messages import Completed, ContextInfo, ContextList
 
-READY_TIMEOUT = 30.0
 FORK_TIMEOUT = 30.0
-RAW_BYTES = 16 << 20
-"""Bytes of output kept while no run listens; the rest is dropped."""
-MAX_REFUSED = 200
-"""Refused calls remembered."""
 
 
-class Cell:
+class Cell(Hosted):
     """One cell, from outside. Thread-safe; runs queue up behind each other, everything else may happen meanwhile.
 
-    Attributes:
-        id: a name for people and trees, unique in this engine. parent: the cell it was forked from live, if any.
-        descent: what it comes from. files: files in and out.
-        ended: how its program ended, or None while it runs.
+    Attributes, beside those of :class:`~prong.cell.engine.hosted.Hosted`:
+        parent: the cell it was forked from live, if any. children: those forked from it.
     """
 
-    _names: ClassVar[Any] = itertools.count(1)
-
     def __init__(self, sock: socket.socket, descent: Descent, identity: Identity, *, parent: Cell | None = None) -> None:
-        self.id = f"c{next(self._names)}"
-        self.descent = descent
+        super().__init__(sock, descent, identity)
         self.parent = parent
-        self.identity = identity
         self.children: list[Cell] = []
-        self.ended: Ending | None = None
-        self.files = Files(self)
-        self.snapshot_parent = descent.snapshot
-        self.refused: list[Refused] = []
-        self._connection = Connection(sock, self._on_message, name=f"cell {self.id}")
-        self._decoder = FrameDecoder()
         self._running = threading.Lock()
-        self._run: RunCollector | None = None
-        self._ready = False
-        self._reply: GuestMessage | None = None
-        self._raw: list[tuple[int, bytes]] = []
-        self._raw_left = RAW_BYTES
         self._request_ids = itertools.count(1)
         self._fork_owed = False
-        self._inherited: int | None = None
         if parent is not None:
             parent.children.append(self)
-
-    # -- events -----------------------------------------------------------------------------------------------------------
-
-    def _on_message(self, message: Message) -> None:
-        kind = message[0]
-        try:
-            _EVENTS[kind](self, *message[1:])
-        except (TypeError, ValueError, KeyError, OverflowError, ProtocolViolation) as e:
-            self._connection.fail(f"it broke the protocol: {e}")
-
-    def _on_out(self, channel: int, data: bytes) -> None:
-        if not isinstance(channel, int) or not isinstance(data, bytes):
-            raise TypeError("output that is not bytes on a channel")
-        run = self._run
-        if channel == CONTROL:
-            if run is not None:
-                run.count_shown(len(data))
-            for event in self._decoder.feed(data):
-                self._on_event(event)
-        elif run is not None:
-            run.output(channel, data)
-        elif self._raw_left >= len(data):
-            self._raw_left -= len(data)
-            self._raw.append((channel, data))
-
-    def _on_event(self, event: GuestMessage) -> None:
-        if isinstance(event, InterruptIgnored):
-            run = self._run
-            if run is not None and event.last_id < run.id and (run.interrupted or run.limit is not None):
-                self._connection.send("signal", int(_signal.SIGINT))  # it came before the run it was meant for began
-        elif isinstance(event, Ready | WarmFailed | Forked):
-            self._reply = event
-        elif self._run is not None:
-            self._run.event(event)
-        else:
-            self._reply = event
-
-    def _on_exit(self, report: dict[str, Any]) -> None:
-        self.ended = Ending.parse(report)
-        if self.ended.limit and self._run is not None:
-            self._run.limit = LimitHit(self.ended.limit, float(self.descent.limits.get(self.ended.limit) or 0))
-
-    def _on_limit(self, name: str, allowed: float) -> None:
-        if self._run is not None and self._run.limit is None:
-            self._run.limit = LimitHit(str(name)[:20], float(allowed))
-
-    def _on_refused(self, kind: str, call: str, detail: str) -> None:
-        refused = Refused(str(kind), str(call)[:60], str(detail)[:200], ADVICE[kind])
-        for told in (self.refused, self._run.refused if self._run is not None else []):
-            if len(told) < MAX_REFUSED:
-                told.append(refused)
-
-    def _on_ready(self, _when: int) -> None:
-        self._ready = True
-
-    def _on_broken(self, code: str, message: str, data: dict[str, Any]) -> None:
-        self._connection.gone = f"{str(code)[:40]}: {str(message)[:500]}"
-
-    # -- life -------------------------------------------------------------------------------------------------------------
-
-    def wait_ready(self, timeout: float = READY_TIMEOUT) -> Self:
-        """Wait for the host process to have its VM. Raises SandboxGone, LimitExceeded."""
-        if not self._connection.wait(lambda: self._ready, timeout):
-            raise LimitExceeded(f"cell {self.id} was not ready within {timeout:g} s", data={"limit": "start"})
-        return self
-
-    def start(self) -> Self:
-        """Let the program run (a fork waits until it is told to)."""
-        self._connection.request("go", None)
-        return self
-
-    def start_soon(self) -> None:
-        """As :meth:`start`, without waiting for the answer."""
-        self._connection.send("start")
 
     def wait_runtime(self, timeout: float) -> None:
         """Wait for the Python runtime's ``ready``. Raises BuildFailed with the warm-up's traceback."""
@@ -196,21 +93,6 @@ class Cell:
             self._connection.wait(lambda: self._reply is not None or self.ended is not None, timeout)
             reply, self._reply = self._reply, None
             return reply
-
-    def close(self) -> None:
-        """End the cell. Idempotent; never raises."""
-        self._connection.close()
-
-    @property
-    def closed(self) -> bool:
-        """Whether the cell's process is known to be gone."""
-        return self._connection.gone is not None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
     # -- running code -----------------------------------------------------------------------------------------------------
 
@@ -280,19 +162,6 @@ class Cell:
             self._run.interrupted = True
         self.signal(_signal.SIGINT)
 
-    def signal(self, number: int) -> None:
-        """Post any signal to the program."""
-        if not 1 <= number <= 64:
-            raise InvalidInput(f"no signal {number}", data={"field": "number"})
-        self._connection.send("signal", int(number))
-
-    def write_stdin(self, data: bytes, *, eof: bool = False) -> None:
-        """Feed the program's standard input; ``eof`` closes it."""
-        if data:
-            self._connection.send("input", 0, data)
-        if eof:
-            self._connection.send("close_input", 0)
-
     def contexts(self, op: str = "list", name: str | None = None, cwd: str | None = None) -> tuple[ContextInfo, ...]:
         """Work on contexts: ``op`` is list, create, remove or reset; returns those that exist afterwards."""
         reply = self._ask(Contexts(next(self._request_ids), op, name, cwd), READY_TIMEOUT)
@@ -311,21 +180,6 @@ class Cell:
         if not hasattr(reply, attribute):
             raise InvalidInput(getattr(reply, "message", "the runtime refused"), code=getattr(reply, "code", None))
         return reply
-
-    # -- programs that are not the runtime --------------------------------------------------------------------------------
-
-    def wait_end(self, timeout: float | None = None) -> Ending | None:
-        """Wait for the program to end by itself; None if ``timeout`` seconds pass first."""
-        self._connection.wait(lambda: self.ended is not None, timeout)
-        return self.ended
-
-    def attach_output(self, collector: RunCollector) -> None:
-        """Have output go to ``collector`` (programs started without the runtime)."""
-        for channel, data in self._raw:
-            collector.output(channel, data)
-        self._raw.clear()
-        self._raw_left = RAW_BYTES
-        self._run = collector
 
     # -- forks and figures ------------------------------------------------------------------------------------------------
 
@@ -381,44 +235,3 @@ class Cell:
             raise LimitExceeded(f"the run did not end within {timeout} s", data={"limit": "join"})
         self._run = None
         return self._finish(collector)
-
-    def stats(self) -> dict[str, int]:
-        """Figures: memory, memory_peak, overlay, host_maxrss (bytes), cpu_ns, syscalls, faults, threads, refused."""
-        raw = self._connection.request("stats")
-        return {str(k): int(v) for k, v in dict(raw).items()}
-
-    def write_snapshot(self, memory_fd: int, state_fd: int) -> dict[str, int]:
-        """Have the host write the cell's memory and state to two open files; the program goes on afterwards."""
-        raw = self._connection.request("snapshot", fds=(memory_fd, state_fd), timeout=300)
-        return {str(k): int(v) for k, v in dict(raw).items()}
-
-    def watch(self) -> None:
-        """Start watching which pages are touched. Only in a fork that has not been started."""
-        self._connection.request("watch")
-
-    def touched(self) -> tuple[list[int], list[int]]:
-        """Page numbers written, and only read, since :meth:`watch`."""
-        written, read = self._connection.request("touched")
-        return [int(p) for p in written], [int(p) for p in read]
-
-    def gather(self, written: list[int], read: list[int]) -> None:
-        """Have these pages lie side by side in physical memory, for forks of the snapshot that is written next."""
-        self._connection.request("gather", written, read)
-
-    def file_request(self, op: str, arguments: dict[str, Any]) -> Any:
-        """For :class:`Files`: one file operation in the host."""
-        return self._connection.request("files", op, arguments)
-
-    def pause(self) -> None:
-        """Stop the program where it is."""
-        self._connection.request("pause")
-
-
-_EVENTS: dict[str, Callable[..., None]] = {
-    "out": Cell._on_out,
-    "exit": Cell._on_exit,
-    "limit": Cell._on_limit,
-    "refused": Cell._on_refused,
-    "ready": Cell._on_ready,
-    "broken": Cell._on_broken,
-}

@@ -32,12 +32,14 @@ class RemoteError(ProngError):
 
 
 _KINDS: dict[str, type[ProngError]] = {
-    kind.default_code: kind for kind in (Conflict, InvalidInput, LimitExceeded, NotFound)
+    **{kind.default_code: kind for kind in (Conflict, InvalidInput, LimitExceeded, NotFound)},
+    "bad_program": InvalidInput,
 }
 """Refusals that callers tell apart; the rest is RemoteError."""
 
 
-def _remote(code: Any, message: Any, data: Any) -> ProngError:
+def remote_error(code: Any, message: Any, data: Any) -> ProngError:
+    """An error as a peer told it, with nothing in it larger than an error should be."""
     facts = data if isinstance(data, dict) else {}
     hint = str(facts.get("hint", ""))[:500]
     shown: dict[str, Json] = {
@@ -79,7 +81,14 @@ class Connection:
                 self._send_until = time.monotonic() + SEND_TIMEOUT
                 self.channel.send(*message, fds=fds, full=self._make_room)
         except (Closed, OSError):
+            self._hear_last_words()
             raise self._gone() from None
+
+    def _hear_last_words(self) -> None:
+        """Read what a peer that is gone said before it went: its reason, perhaps."""
+        with contextlib.suppress(SandboxGone):
+            self.wait(lambda: False, 1.0)
+        self.fail("its process ended")
 
     def _make_room(self) -> None:
         """The peer does not read now, perhaps because it waits for us to: do that, but keep what comes for later."""
@@ -121,7 +130,7 @@ class Connection:
             with self._state:
                 self._waiting.discard(request_id)
         if answer[0] == "fail":
-            raise _remote(*answer[2:5])
+            raise remote_error(*answer[2:5])
         return answer[2]
 
     def wait(self, done: Callable[[], bool], timeout: float | None = None) -> bool:

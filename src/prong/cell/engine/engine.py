@@ -14,6 +14,7 @@ from prong.cell.engine import booting
 from prong.cell.engine.cell import Cell
 from prong.cell.engine.connection import RemoteError
 from prong.cell.engine.descent import Descent
+from prong.cell.engine.rehearsal import gather_pages
 from prong.cell.engine.snapshots import Stored, host_cpu, write_snapshot
 from prong.cell.engine.spawner import Spawner
 from prong.cell.engine.template import Template
@@ -80,6 +81,9 @@ class Engine:
         """
         with self._lock:
             live = self._live.get(name)
+            if live is not None and live.spawner.dead:
+                live.close()
+                live = None
             if live is None:
                 try:
                     live = self._load(name, step, images)
@@ -185,7 +189,7 @@ class Engine:
                 trial.close()
         finally:
             remove_tree(trial_folder)
-        cell.gather(written, read)
+        gather_pages(cell, written, read)
 
     # -- spawners and programs --------------------------------------------------------------------------------------------
 
@@ -193,6 +197,9 @@ class Engine:
         """The spawner for fresh programs and single snapshots of an image."""
         with self._lock:
             spawner = self._spawners.get(image.digest)
+            if spawner is not None and spawner.dead:
+                spawner.close()
+                spawner = None
             if spawner is None:
                 spawner = self._spawners[image.digest] = Spawner(image.root)
             return spawner
@@ -238,6 +245,7 @@ class Engine:
         identity = None if keep_identity else Identity.fresh(1)
         sock = self._spawner(image).restore(stored.memory, stored.state, stored.frames, identity)
         cell = Cell(sock, Descent.of("(snapshot)", manifest), identity or Identity.fresh(1)).wait_ready()
+        cell.learn_identity()
         if not keep_identity:
             cell.owe_fork()
         cell.start_soon()

@@ -12,7 +12,7 @@ from prong.cell.engine.connection import RemoteError
 from prong.errors import Conflict, InvalidInput, LimitExceeded, NotFound, ProngError, SandboxGone
 
 if TYPE_CHECKING:
-    from prong.cell.engine.cell import Cell
+    from prong.cell.engine.hosted import Hosted
 
 CHUNK = 4 << 20
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink", stat.S_IFIFO: "fifo"}
@@ -50,7 +50,7 @@ class Files:
     InvalidInput (not a good path), SandboxGone.
     """
 
-    def __init__(self, cell: Cell) -> None:
+    def __init__(self, cell: Hosted) -> None:
         self._cell = cell
 
     def _ask(self, op: str, path: str, /, **arguments: Any) -> Any:

@@ -102,6 +102,11 @@ class Spawner:
                 theirs.close()
         return [ours for ours, _ in pairs]
 
+    @property
+    def dead(self) -> bool:
+        """Whether the process has ended on its own."""
+        return self.connection.gone is not None or self.process.poll() is not None
+
     def last_words(self) -> str:
         """The end of what the spawner and its hosts wrote to stderr."""
         size = os.fstat(self._stderr).st_size

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from prong.cell.engine.cell import Cell
 from prong.cell.engine.descent import Descent
+from prong.cell.engine.rehearsal import touched_pages
 from prong.cell.engine.spawner import Spawner
 from prong.cell.host.spec import Identity
 from prong.cell.limits import Limits
@@ -83,11 +84,7 @@ class Template:
         identity = Identity.fresh(1)
         (sock,) = self.spawner.spawn([identity])
         with Cell(sock, self.descent, identity).wait_ready() as cell:
-            cell.watch()
-            cell.owe_fork()
-            cell.start()
-            cell.run("print(1 + 1)")
-            return cell.touched()
+            return touched_pages(cell)
 
     # -- pool -------------------------------------------------------------------------------------------------------------
 

@@ -27,11 +27,13 @@ from prong.cell.memory.layout import FIRST_FREE, PAGE
 from prong.cell.memory.phys import Physical
 from prong.cell.memory.space import Space
 from prong.cell.process import Process
+from prong.cell.program.elf import BadProgram
 from prong.cell.program.start import ProgramSpec, start
 from prong.cell.refusals import RefusalLog
 from prong.cell.task.clock import Clock
 from prong.cell.task.signals import Signals
 from prong.cell.task.task import Scheduler, Task
+from prong.errors import InvalidInput
 from prong.kvm.device import Kvm
 
 
@@ -81,9 +83,12 @@ def _standard_descriptors(kernel: Kernel, control: bool) -> None:
 
 
 def start_program(kernel: Kernel, spec: BootSpec, kvm: Kvm) -> None:
-    """Load the program of ``spec`` and make its first task ready. Raises BadProgram, SysErr."""
+    """Load the program of ``spec`` and make its first task ready. Raises BadProgram, InvalidInput."""
     fs = kernel.fs
-    fs.set_cwd(walk(fs, fs.base, spec.cwd or b"/").existing())
+    try:
+        fs.set_cwd(walk(fs, fs.base, spec.cwd or b"/").existing())
+    except SysErr as e:
+        raise InvalidInput(f"working directory {os.fsdecode(spec.cwd)}: {os.strerror(e.errno)}", data={"field": "cwd"}) from None
     nobody = Task(0, kernel.sched)
 
     def open_file(path: bytes) -> File:
@@ -91,7 +96,11 @@ def start_program(kernel: Kernel, spec: BootSpec, kvm: Kvm) -> None:
 
     hwcap = kvm.leaf(1)[3]
     program = ProgramSpec(spec.path, spec.argv, spec.environ)
-    start(kernel, program, open_file, hwcap)
+    try:
+        start(kernel, program, open_file, hwcap)
+    except SysErr as e:
+        name = os.fsdecode(spec.path)
+        raise BadProgram(f"{name} cannot be started: {os.strerror(e.errno)}", data={"errno": e.errno, "path": name}) from None
 
 
 def attach_cpu(kernel: Kernel, kvm: Kvm) -> Cpu:

@@ -124,6 +124,13 @@ def _gather(host: CellHost, written: tuple[int, ...], read: tuple[int, ...]) -> 
     hotset.gather(host.kernel.space, list(written), list(read))
 
 
+def _identity(host: CellHost) -> dict[str, Any]:
+    """The identity the cell has now."""
+    process = host.kernel.process
+    names = (process.hostname.decode(), process.machine_id.decode(), process.boot_id.decode())
+    return Identity(*names, process.generation).pack()
+
+
 def _stats(host: CellHost) -> dict[str, Any]:
     """Figures now, the host process's own included."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -167,6 +174,7 @@ REQUESTS: dict[str, Callable[..., Any]] = {
     "fork": _fork,
     "snapshot": _snapshot,
     "stats": _stats,
+    "identity": _identity,
     "watch": _watch,
     "touched": _touched,
     "gather": _gather,

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -129,7 +129,8 @@ class Spawner:
             os.close(memory_fd)
             os.close(state_fd)
             if identity is not None:
-                build.apply_identity(kernel, Identity.parse(identity))
+                generation = kernel.process.generation + 1
+                build.apply_identity(kernel, replace(Identity.parse(identity), generation=generation))
             run_cell(kernel, channel, self.kvm)
 
         pid = self._fork(body, sock_fd)
