@@ -50,7 +50,7 @@ def test_page(
         finally:
             for value in list(page.namespace.values()):
                 close = getattr(value, "close", None)
-                if value is not docs_engine and value is not template and callable(close):
+                if value is not docs_engine and value is not template and not isinstance(value, type) and callable(close):
                     close()
 
 

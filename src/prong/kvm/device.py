@@ -62,7 +62,11 @@ class Kvm:
 
     def __init__(self, fd: int | None = None) -> None:
         self.fd = self._open() if fd is None else fd
-        version = fcntl.ioctl(self.fd, abi.KVM_GET_API_VERSION, 0)
+        try:
+            version = fcntl.ioctl(self.fd, abi.KVM_GET_API_VERSION, 0)
+        except OSError as e:
+            os.close(self.fd)
+            raise HostUnfit(f"{DEVICE} is not the KVM device: {e.strerror}", hint="load the kvm module") from None
         if version != abi.API_VERSION:
             raise HostUnfit(f"{DEVICE} speaks KVM API {version}, not {abi.API_VERSION}", hint="use a newer Linux kernel")
         self.run_size = fcntl.ioctl(self.fd, abi.KVM_GET_VCPU_MMAP_SIZE, 0)

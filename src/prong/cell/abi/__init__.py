@@ -1,5 +1,9 @@
-"""The Linux x86-64 ABI as data: numbers, flags and structure layouts. No behaviour.
+"""The Linux x86-64 ABI as data: no behaviour.
 
-``numbers`` maps system call names to numbers. Constants used by one topic only live with that topic's handlers.
-Source: the Linux kernel's uapi headers and the System V x86-64 psABI.
+Words
+-----
+number  what a program puts into ``rax`` before ``syscall``; ``numbers.NR`` has them by name, ``numbers.NAME`` back.
+topic   constants that only one topic's handlers use live with those handlers, not here.
+
+Source: the Linux kernel's uapi headers and the System V x86-64 psABI. Start reading at ``numbers.py``.
 """

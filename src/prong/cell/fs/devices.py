@@ -1,4 +1,4 @@
-"""The devices of /dev that a program without hardware still expects: null, zero, full, random."""
+"""The devices of /dev that a program without hardware still expects: null, zero, full, random, pseudo-terminals."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from prong.cell.core.errors import SysErr
 from prong.cell.core.saved import saved
 from prong.cell.fs.content import MAX_SIZE, Content
 from prong.cell.fs.files import NodeFile
+from prong.cell.fs.nodes import Special
+from prong.cell.fs.tty.devpts import PtsDir
+from prong.cell.fs.tty.files import open_master, open_slave
+from prong.cell.fs.tty.terminal import Terminal
 
 if TYPE_CHECKING:
     from prong.cell.core.file import File
@@ -127,6 +131,11 @@ DEVICES: dict[tuple[int, int], type[Device]] = {
 
 def open_device(fs: FsState, node: Node, flags: int, where: tuple[Directory, bytes] | None) -> File:
     """Open a character device node; SysErr(ENXIO) if there is no such device."""
+    state = node.state if isinstance(node, Special) else None
+    if isinstance(state, PtsDir):
+        return open_master(fs, node, flags, where, state)
+    if isinstance(state, Terminal):
+        return open_slave(fs, node, flags, where, state)
     device = DEVICES.get((os.major(node.rdev), os.minor(node.rdev)))
     if device is None:
         raise SysErr(errno.ENXIO)

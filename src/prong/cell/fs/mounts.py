@@ -10,6 +10,7 @@ from prong.cell.fs.dirs import OverlayDir
 from prong.cell.fs.nodes import Regular, Special, Symlink
 from prong.cell.fs.proc.nodes import TextNode
 from prong.cell.fs.proc.tree import ProcRoot, SysRoot
+from prong.cell.fs.tty.devpts import DEVPTS_MAGIC, PtsDir
 from prong.cell.fs.volume import Volume
 
 if TYPE_CHECKING:
@@ -78,6 +79,11 @@ def _mount_dev(fs: FsState) -> None:
         dev.children[name] = Special(volume, volume.ino(), st.S_IFCHR | 0o666, now, os.makedev(major, minor))
     for name, target in DEVICE_LINKS.items():
         dev.children[name] = Symlink(volume, volume.ino(), target, now)
+    pts = Volume("devpts", 23, DEVPTS_MAGIC, fs.quota, first_ino=1)
+    table = PtsDir(pts, dev, now)
+    ptmx = Special(volume, volume.ino(), st.S_IFCHR | 0o666, now, os.makedev(5, 2))
+    ptmx.state = table
+    dev.children[b"pts"], dev.children[b"ptmx"] = table, ptmx
     shm = Volume("tmpfs", 24, TMPFS_MAGIC, fs.quota, first_ino=1)
     root = OverlayDir(shm, shm.ino(), 0o1777, now, dev, b"shm")
     dev.children[b"shm"] = root

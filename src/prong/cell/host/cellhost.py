@@ -127,6 +127,7 @@ class CellHost:
         if account.active:
             if timeout != 0 and self._runtime_waits():
                 account.end()
+                self.kernel.space.phys.trim()
             account.enforce()
             left = account.time_left()
             if timeout != 0 and left is not None:

@@ -43,6 +43,9 @@ class MemoryEnv(Protocol):
         ...
 
 
+KEEP_FRAMES = 4096
+
+
 class OutOfFrames(SysErr):
     """The cell's memory limit is reached."""
 
@@ -60,7 +63,7 @@ MAX_HOLES = 20_000
 """Freed runs of a template's file that may each cost the host a mapping; Linux gives a process 65530 of them."""
 
 
-@saved("physical", skip=("bytes", "words", "address", "mapped", "grow", "_map", "_anchor", "_holes"))
+@saved("physical", skip=("bytes", "words", "address", "mapped", "grow", "kept", "_map", "_anchor", "_holes"))
 class Physical:
     """``frames`` frames of guest memory; free frames are always zero.
 
@@ -70,6 +73,8 @@ class Physical:
         file_frames: frames below this number are backed by a template's memory file (privately); the rest is anonymous.
         used: frames handed out; peak: the most ever. cap: hand out no frames as if there were only so many; 0 for no cap.
         hot: a stretch of frames a first run touches: start, how many are written, how many in all (see ``hotset``).
+        kept: free frames (at most about KEEP_FRAMES) that still have their host pages, zeroed: a program that frees and
+            takes memory again does not wait for the host to find new pages. :meth:`trim` gives them up.
         mapped, grow: frames below ``mapped`` are the VM's already; ``grow(top)`` makes it so for all below ``top``.
     """
 
@@ -98,6 +103,7 @@ class Physical:
         self.address = ctypes.addressof(self._anchor)
         self.file_frames = file_frames
         self._holes = 0
+        self.kept = 0
         self.mapped = self.frames
         self.grow: Callable[[int], None] | None = None
         if fd is not None and file_frames:
@@ -151,6 +157,7 @@ class Physical:
             runs.append((start, take))
             left -= take
         self.used += count
+        self.kept = max(self.kept - count, 0)
         self.peak = max(self.peak, self.used)
         for start, taken in runs:
             if start + taken > self.mapped and self.grow is not None:
@@ -177,7 +184,12 @@ class Physical:
 
     def free_run(self, start: int, count: int) -> None:
         """Scrub and give back one contiguous run."""
-        self.scrub(start, count)
+        if count <= KEEP_FRAMES - self.kept and start >= self.file_frames:
+            ctypes.memset(self.address + start * PAGE, 0, count * PAGE)
+            self.zap(start, count)
+            self.kept += count
+        else:
+            self.scrub(start, count)
         self.used -= count
         at = bisect.bisect_left(self.starts, start)
         if at < len(self.starts) and start + count == self.starts[at]:
@@ -205,6 +217,13 @@ class Physical:
         else:
             ctypes.memset(self.address + start * PAGE, 0, count * PAGE)
             self.zap(start, count)
+
+    def trim(self) -> None:
+        """Give the host back what freed frames still hold."""
+        if self.kept:
+            for start in self.starts:
+                self.scrub(max(start, self.file_frames), max(start + self.lengths[start] - max(start, self.file_frames), 0))
+            self.kept = 0
 
     def zap(self, start: int, count: int) -> None:
         """Drop every guest translation to these frames, keeping their content."""

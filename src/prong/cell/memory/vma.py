@@ -65,15 +65,23 @@ class Vma:
         )
 
 
-@saved("vmas")
+@saved("vmas", skip=("_tops",))
 class VmaList:
-    """Non-overlapping mappings in address order. Files behind mappings are kept open by a reference each."""
+    """Non-overlapping mappings in address order. Files behind mappings are kept open by a reference each.
+
+    ``_tops`` spares :meth:`gap` a walk past every mapping: k → an address above which no gap of 2^k pages is left.
+    """
 
     def __init__(self) -> None:
         self.starts: list[int] = []
         self.items: list[Vma] = []
         self.total = 0
         """Mapped bytes, reservations included."""
+        self._tops: dict[int, int] = {}
+
+    def after_load(self, env: object) -> None:
+        """What is known of gaps is found anew."""
+        self._tops = {}
 
     def __iter__(self) -> Iterator[Vma]:
         return iter(self.items)
@@ -135,10 +143,19 @@ class VmaList:
         at = bisect.bisect_left(self.starts, vma.start)
         del self.items[at], self.starts[at]
         self.total -= vma.end - vma.start
+        self._opened(at)
         if vma.file is not None:
             vma.file.refs -= 1
             if vma.file.refs == 0:
                 vma.file.release()
+
+    def _opened(self, at: int) -> None:
+        """A mapping before index ``at`` has gone: searches for what fits the gap there have to see it again."""
+        low = self.items[at - 1].end if at else MIN_ADDRESS
+        high = min(self.starts[at] if at < len(self.starts) else MMAP_TOP, MMAP_TOP)
+        for k, top in self._tops.items():
+            if top < high and PAGE << k <= high - low:
+                self._tops[k] = high
 
     def isolate(self, start: int, end: int) -> list[Vma]:
         """Split mappings at ``start`` and ``end`` and return those inside, in order. SysErr(ENOMEM) at the most there may be."""
@@ -168,16 +185,25 @@ class VmaList:
 
     def gap(self, size: int, *, low: int = MIN_ADDRESS, high: int = MMAP_TOP) -> int | None:
         """The highest free range of ``size`` bytes below ``high`` (mmap's top-down order), or None."""
-        top = high
-        for vma in reversed(self.items):
-            if vma.start >= top:
-                continue
-            if vma.end <= top and top - max(vma.end, low) >= size:
+        usual = low == MIN_ADDRESS and high == MMAP_TOP
+        k = (size // PAGE).bit_length() - 1
+        top = self._tops.get(k, high) if usual else high
+        at = bisect.bisect_left(self.starts, top)
+        learning = usual
+        while top - low >= PAGE:
+            room = top - (max(self.items[at - 1].end, low) if at else low)
+            if learning and room >= PAGE << k:
+                self._tops[k] = top
+                learning = False
+            if room >= size:
                 return top - size
-            top = min(top, vma.start)
-            if top - low < size:
-                return None
-        return top - size if top - size >= low else None
+            if not at:
+                break
+            at -= 1
+            top = min(top, self.starts[at])
+        if learning:
+            self._tops[k] = low
+        return None
 
     def free(self, start: int, end: int) -> bool:
         """Whether [start, end) is inside the program's half and unmapped."""
