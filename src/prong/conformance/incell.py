@@ -83,6 +83,7 @@ class Result(unittest.TestResult):
         self.current: unittest.TestCase | None = None
 
     def startTest(self, test: Any) -> None:
+        """A case begins."""
         super().startTest(test)
         self.current = test
         self.outcome, self.detail = "passed", ""
@@ -91,6 +92,7 @@ class Result(unittest.TestResult):
         self.lines.send(start=ordinal(test), id=identifier(test), refused=self.before)
 
     def stopTest(self, test: Any) -> None:
+        """A case ended: report it."""
         super().stopTest(test)
         self._report(test, ordinal(test))
         self.current = None
@@ -116,23 +118,29 @@ class Result(unittest.TestResult):
             self._report(test, None)
 
     def addError(self, test: Any, err: Any) -> None:
+        """It raised."""
         self._set(test, "error", shown(err))
 
     def addFailure(self, test: Any, err: Any) -> None:
+        """An assertion failed."""
         self._set(test, "failed", shown(err))
 
     def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:
+        """A subtest ended; only failures count."""
         if err is not None:
             outcome = "failed" if issubclass(err[0], test.failureException) else "error"
             self._set(test, outcome, f"{subtest._subDescription()}\n{shown(err)}")
 
     def addSkip(self, test: Any, reason: str) -> None:
+        """Skipped."""
         self._set(test, "skipped", str(reason))
 
     def addExpectedFailure(self, test: Any, err: Any) -> None:
+        """It failed, as it should."""
         self._set(test, "expected", "")
 
     def addUnexpectedSuccess(self, test: Any) -> None:
+        """It passed, and should not have."""
         self._set(test, "failed", "unexpected success")
 
 
@@ -182,7 +190,7 @@ class Runner:
                 continue
             number, self.count = self.count, self.count + 1
             if number >= self.first and class_name(test) not in self.avoid:
-                test.prong_ordinal = number  # type: ignore[attr-defined]
+                test.prong_ordinal = number
                 kept.append(test)
         suite._tests = kept
 
@@ -247,7 +255,7 @@ def run_module(name: str, support: Any, runner: Runner) -> None:
     loader = unittest.TestLoader()
     tests = loader.loadTestsFromModule(module)
     for error in loader.errors:
-        sys.stderr.write(error)
+        sys.stderr.write(str(error))
     support.run_unittest(tests)
 
 

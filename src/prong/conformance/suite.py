@@ -16,7 +16,7 @@ from prong.cell.engine.engine import TemplateSpec
 from prong.cell.limits import MIB, Limits
 from prong.conformance.attempt import Attempt, HostHung
 from prong.conformance.cases import Case, ModuleResult
-from prong.errors import ProngError
+from prong.errors import NotFound, ProngError
 from prong.image.events import Progress, silent
 from prong.image.manifest import Image
 from prong.image.spec import load_spec
@@ -97,10 +97,18 @@ def _is_made(engine: Engine, image: Image, warm: str) -> bool:
     """Whether the template there is made of exactly this image and warm-up by this source tree."""
     stamp = engine.paths.templates / f".{TEMPLATE}.stamp"
     wanted = f"{image.digest} {hashlib.sha256(warm.encode()).hexdigest()} {source_digest()}"
-    if stamp.is_file() and stamp.read_text() == wanted and any(t.name == TEMPLATE for t in engine.templates.list()):
+    if stamp.is_file() and stamp.read_text() == wanted and _exists(engine):
         return True
     stamp.write_text(wanted)
     return False
+
+
+def _exists(engine: Engine) -> bool:
+    try:
+        engine.templates.get(TEMPLATE)
+    except NotFound:
+        return False
+    return True
 
 
 def source_digest() -> str:
@@ -134,7 +142,8 @@ def run_module(bench: Bench, name: str, rules: Rules) -> ModuleResult:
     """One module, in as many cells as it takes: after a case that hung or crashed, the rest runs in a new one."""
     result = ModuleResult(name)
     began = time.monotonic()
-    first, avoid = 0, []
+    first = 0
+    avoid: list[str] = []
     while result.attempts < MOST_ATTEMPTS:
         result.attempts += 1
         left = rules.wall - (time.monotonic() - began)

@@ -38,9 +38,9 @@ class PtsDir(Directory):
         if number is None:
             raise SysErr(errno.ENOSPC)
         node = Special(self.volume, 3 + number, st.S_IFCHR | 0o620, self.mtime_ns, os.makedev(SLAVE_MAJOR, number))
-        node.state = Terminal(number)
+        node.state = terminal = Terminal(number)
         self.nodes[number] = node
-        return node.state
+        return terminal
 
     def drop(self, number: int) -> None:
         """The master of this one was closed."""
