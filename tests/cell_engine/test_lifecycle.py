@@ -48,10 +48,11 @@ def test_closing_an_engine_leaves_nothing(engine: Engine, template: Template) ->
 def test_closing_is_quick(engine: Engine, template: Template) -> None:
     """A spawner is pid 1 of its namespace: it must not have to be waited for and killed."""
     other = Engine(PATHS)
-    other.template().fork()
+    cell = other.template().fork()
     started = time.monotonic()
     other.close()
     assert time.monotonic() - started < 4
+    cell.close()
 
 
 def test_cells_leave_no_descriptors(template: Template) -> None:
