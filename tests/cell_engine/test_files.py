@@ -41,7 +41,10 @@ def test_replacing_cuts_and_keeps_mode(cell: Cell) -> None:
 
 
 def test_what_the_program_sees_and_writes(cell: Cell) -> None:
-    cell.run("import os; os.makedirs('/srv/a/b'); open('/srv/a/b/c', 'w').write('x'); os.symlink('/nowhere', '/srv/a/l'); os.mkfifo('/srv/a/p')")
+    cell.run(
+        "import os; os.makedirs('/srv/a/b'); open('/srv/a/b/c', 'w').write('x'); os.symlink('/nowhere', '/srv/a/l')"
+        "; os.mkfifo('/srv/a/p')"
+    )
     kinds = {e.path: e.kind for e in cell.files.list("/srv/a")}
     assert kinds == {"/srv/a/b": "directory", "/srv/a/l": "symlink", "/srv/a/p": "fifo"}
     cell.files.move("/srv/a/b/c", "/srv/a/d")

@@ -15,7 +15,8 @@ pytestmark = pytest.mark.kvm
 IDENTITY = """
 import os, random, uuid, secrets, socket, tempfile, time, threading
 import numpy as np
-[os.urandom(16).hex(), random.random(), random.Random().random(), float(np.random.rand()), str(uuid.uuid4()), str(uuid.uuid1()),
+[os.urandom(16).hex(), random.random(), random.Random().random(), float(np.random.rand()),
+ str(uuid.uuid4()), str(uuid.uuid1()),
  secrets.token_hex(16), socket.gethostname(), os.uname().nodename, open('/etc/machine-id').read(),
  open('/proc/sys/kernel/random/boot_id').read(), float(np.random.default_rng().random()), tempfile.mktemp(),
  open('/proc/sys/kernel/random/uuid').read(), os.getrandom(8).hex(), open('/dev/urandom', 'rb').read(8).hex()]
@@ -175,10 +176,16 @@ sorted(done), open('/tmp/log').read()
 
 
 def test_open_connections_inside_come_along(cell: Cell) -> None:
-    cell.run("import socket; a, b = socket.socketpair(); s = socket.create_server(('127.0.0.1', 0)); c = socket.create_connection(s.getsockname()); d, _ = s.accept(); c.send(b'early')")
+    cell.run(
+        "import socket; a, b = socket.socketpair(); s = socket.create_server(('127.0.0.1', 0))"
+        "; c = socket.create_connection(s.getsockname()); d, _ = s.accept(); c.send(b'early')"
+    )
     with cell.fork()[0] as fork:
         for one in (cell, fork):
-            assert one.run("a.send(b'x'); b.recv(1), d.recv(9), d.send(b'back'), c.recv(9)").text == "(b'x', b'early', 4, b'back')"
+            assert (
+                one.run("a.send(b'x'); b.recv(1), d.recv(9), d.send(b'back'), c.recv(9)").text
+                == "(b'x', b'early', 4, b'back')"
+            )
 
 
 def test_fork_hooks_and_generation(cell: Cell) -> None:

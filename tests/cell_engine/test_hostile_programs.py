@@ -63,7 +63,10 @@ def test_a_crash_is_told_with_place_and_mapping(doomed: Cell) -> None:
 def test_c_stack_overflow(template: Template, doomed: Cell) -> None:
     """Python without its own recursion guard runs out of C stack."""
     with doomed as cell:
-        code = "import sys\nsys.setrecursionlimit(10**9)\nclass A:\n    def __getattr__(s, n): return getattr(s, n + 'x')\nA().a"
+        code = (
+            "import sys\nsys.setrecursionlimit(10**9)\nclass A:\n"
+            "    def __getattr__(s, n): return getattr(s, n + 'x')\nA().a"
+        )
         done = cell.run(code, timeout=60)
         assert (done.ended is not None and "SIGSEGV" in done.ended) or (done.error is not None)
     still_fine(template)
@@ -95,7 +98,9 @@ def test_second_processes_are_refused_with_advice(cell: Cell, code: str) -> None
 
 def test_deleting_everything(template: Template, doomed: Cell) -> None:
     with doomed as cell:
-        done = cell.run("import shutil; shutil.rmtree('/', ignore_errors=True); import os; sorted(os.listdir('/'))", timeout=100)
+        done = cell.run(
+            "import shutil; shutil.rmtree('/', ignore_errors=True); import os; sorted(os.listdir('/'))", timeout=100
+        )
         assert done.ended is None
         assert cell.run("1 + 1").text == "2"
         assert "'usr'" not in (done.text or "'usr'")
@@ -113,7 +118,10 @@ def test_closing_every_descriptor(cell: Cell) -> None:
 def test_writing_to_every_descriptor_number(template: Template, doomed: Cell) -> None:
     """The control stream's number can be found; what is forged on it is checked, and ends the cell at worst."""
     with doomed as cell:
-        code = "import os\nfor fd in [*range(3, 100), 1000003]:\n    try: os.write(fd, b'\\xff' * 100)\n    except OSError: pass"
+        code = (
+            "import os\nfor fd in [*range(3, 100), 1000003]:\n    try: os.write(fd, b'\\xff' * 100)\n"
+            "    except OSError: pass"
+        )
         try:
             done = cell.run(code, timeout=20)
             assert done.ended is not None and "protocol" in done.ended
@@ -140,13 +148,20 @@ def frame(**m):
 )
 def test_a_forged_end_without_the_nonce_is_not_believed(doomed: Cell, forged: str) -> None:
     with doomed as cell:
-        code = FORGE + f"for fd in (3, 1000003):\n    try: os.write(fd, {forged})\n    except OSError: pass\nprint('after')\nraise SystemExit(7)"
+        code = (
+            FORGE + f"for fd in (3, 1000003):\n    try: os.write(fd, {forged})\n    except OSError: pass\n"
+            "print('after')\nraise SystemExit(7)"
+        )
         done = cell.run(code, timeout=20)
         assert done.ended is not None or (done.exit_code, done.stdout) == (7, "after\n")
 
 
 def test_huge_and_endless_frames(template: Template) -> None:
-    for forged in ("b'\\xff\\xff\\xff\\xff'", "b'\\x00\\x10\\x00\\x00' + b'[' * 0x100000", "frame(type='ready', protocol=1, python='x', packages=['y'] * 10**6)"):
+    for forged in (
+        "b'\\xff\\xff\\xff\\xff'",
+        "b'\\x00\\x10\\x00\\x00' + b'[' * 0x100000",
+        "frame(type='ready', protocol=1, python='x', packages=['y'] * 10**6)",
+    ):
         with template.fork() as cell:
             code = FORGE + f"data = {forged}\nwhile data: data = data[os.write(1000003, data):]\nprint('on')"
             done = cell.run(code, timeout=30)
@@ -155,7 +170,10 @@ def test_huge_and_endless_frames(template: Template) -> None:
 
 
 def test_printing_for_ever_from_threads(cell: Cell) -> None:
-    code = "import threading\ndef f():\n    while True: print('z' * 999)\n[threading.Thread(target=f, daemon=True).start() for _ in range(5)]\nf()"
+    code = (
+        "import threading\ndef f():\n    while True: print('z' * 999)\n"
+        "[threading.Thread(target=f, daemon=True).start() for _ in range(5)]\nf()"
+    )
     done = cell.run(code, output=300_000, timeout=30)
     assert done.limit is not None and done.limit.name == "output"
     assert len(done.stdout) <= 300_000
@@ -164,13 +182,24 @@ def test_printing_for_ever_from_threads(cell: Cell) -> None:
 
 
 def test_signals_by_the_program(cell: Cell) -> None:
-    code = "import os, signal\nfor n in range(1, 65):\n    if n not in (9, 19, 32, 33):\n        try: signal.signal(n, signal.SIG_IGN); os.kill(os.getpid(), n)\n        except (OSError, ValueError): pass\n'here'"
+    code = (
+        "import os, signal\nfor n in range(1, 65):\n    if n not in (9, 19, 32, 33):\n"
+        "        try: signal.signal(n, signal.SIG_IGN); os.kill(os.getpid(), n)\n"
+        "        except (OSError, ValueError): pass\n'here'"
+    )
     assert cell.run(code, timeout=30).text == "'here'"
 
 
 def test_machine_code_that_a_program_may_not_run(template: Template) -> None:
     """Privileged and reserved instructions become the signals Linux sends."""
-    names = {"hlt": b"\xf4", "ud2": b"\x0f\x0b", "cli": b"\xfa", "in": b"\xe4\x60", "rdmsr": b"\x0f\x32", "cr3": b"\x0f\x20\xd8"}
+    names = {
+        "hlt": b"\xf4",
+        "ud2": b"\x0f\x0b",
+        "cli": b"\xfa",
+        "in": b"\xe4\x60",
+        "rdmsr": b"\x0f\x32",
+        "cr3": b"\x0f\x20\xd8",
+    }
     for name, code in names.items():
         with template.fork() as cell:
             done = cell.run(

@@ -165,7 +165,10 @@ def test_the_pool_gives_distinct_warm_cells(engine: Engine, template: Template) 
         pooled.keep_pool(4)
         assert eventually(lambda: pooled.parked == 4, 30)
         cells = [pooled.fork() for _ in range(6)]
-        ids = {c.run("import os; (os.urandom(4), __import__('random').random(), __import__('socket').gethostname())").text for c in cells}
+        ids = {
+            c.run("import os; (os.urandom(4), __import__('random').random(), __import__('socket').gethostname())").text
+            for c in cells
+        }
         assert len(ids) == 6
         assert eventually(lambda: pooled.parked == 4, 30)
         for c in cells:
@@ -227,6 +230,7 @@ def test_a_name_that_does_not_exist(engine: Engine) -> None:
 
 def test_a_callback_that_raises_is_the_callers_own_error(template: Template) -> None:
     with template.fork() as cell:
+
         def bad(text: str) -> None:
             raise ValueError("mine")
 

@@ -63,7 +63,10 @@ def test_two_restores_are_two_computers(engine: Engine, saved: Snapshot) -> None
 
 
 def test_hibernate_keeps_the_identity(engine: Engine, cell: Cell) -> None:
-    code = "import socket; (socket.gethostname(), open('/etc/machine-id').read(), open('/proc/sys/kernel/random/boot_id').read())"
+    code = (
+        "import socket; (socket.gethostname(), open('/etc/machine-id').read(), "
+        "open('/proc/sys/kernel/random/boot_id').read())"
+    )
     before = cell.run(code).text
     cell.run(BUSY)
     snapshot = engine.snapshot(cell)
@@ -104,7 +107,10 @@ def test_snapshot_of_a_fork_of_a_restored_cell(engine: Engine, saved: Snapshot) 
 def test_running_code_goes_on_after_a_restore(engine: Engine, cell: Cell) -> None:
     """A snapshot taken in the middle of a run: the code runs on in the restored cell."""
     said = threading.Event()
-    code = "import os\nprint('go', flush=True)\nwhile not os.path.exists('/tmp/stop'): pass\nopen('/tmp/ended', 'w').write('yes')"
+    code = (
+        "import os\nprint('go', flush=True)\nwhile not os.path.exists('/tmp/stop'): pass\n"
+        "open('/tmp/ended', 'w').write('yes')"
+    )
     thread = threading.Thread(target=lambda: cell.run(code, on_stdout=lambda _: said.set()))
     thread.start()
     said.wait(30)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from hypothesis import settings
@@ -153,4 +154,4 @@ def test_runs_of() -> None:
         frames = rng.sample(range(100), rng.randrange(60))
         runs = runs_of(frames)
         assert [f for s, n in runs for f in range(s, s + n)] == sorted(frames)
-        assert all(a + n < b for (a, n), (b, _) in zip(runs, runs[1:], strict=False))
+        assert all(a + n < b for (a, n), (b, _) in pairwise(runs))

@@ -52,7 +52,11 @@ def kernel(tmp_path: Path) -> Iterator[Kernel]:
 
 
 def tiny(
-    *, kind: int = 2, machine: int = 62, entry: int = 0x400078, loads: tuple[tuple[int, ...], ...] = ((5, 0, 0x400000, 0x1000, 0x1000),)
+    *,
+    kind: int = 2,
+    machine: int = 62,
+    entry: int = 0x400078,
+    loads: tuple[tuple[int, ...], ...] = ((5, 0, 0x400000, 0x1000, 0x1000),),
 ) -> bytes:
     """A minimal executable with these PT_LOADs: (flags, offset, address, file size, memory size)."""
     ident = b"\x7fELF\x02\x01\x01" + bytes(9)
@@ -119,12 +123,17 @@ def mutate(rng: random.Random, data: bytearray) -> None:
             case 0:
                 data[at] = rng.randrange(256)
             case 1:
-                value = rng.choice([0, 1, 0xFFF, 0x1000, 1 << 31, (1 << 32) - 1, 1 << 46, 1 << 47, 1 << 63, (1 << 64) - 1, TASK_SIZE])
+                value = rng.choice(
+                    [0, 1, 0xFFF, 0x1000, 1 << 31, (1 << 32) - 1, 1 << 46, 1 << 47, 1 << 63, (1 << 64) - 1, TASK_SIZE]
+                )
                 at &= ~7
                 data[at : at + 8] = struct.pack("<Q", value)
             case 2:
                 other = rng.randrange(0, 700) & ~7
-                data[at & ~7 : (at & ~7) + 8], data[other : other + 8] = data[other : other + 8], data[at & ~7 : (at & ~7) + 8]
+                data[at & ~7 : (at & ~7) + 8], data[other : other + 8] = (
+                    data[other : other + 8],
+                    data[at & ~7 : (at & ~7) + 8],
+                )
             case 3:
                 del data[rng.randrange(1, len(data)) :]
                 return
@@ -198,5 +207,3 @@ def test_a_loader_that_names_itself_or_nothing(kernel: Kernel) -> None:
 
     start(kernel, ProgramSpec(b"/x", (b"x",), ()), open_file, 0)
     assert opened == [b"/x", b"/self"]
-
-

@@ -294,6 +294,7 @@ def scheduling(m: Machine) -> Transcript:
     out.append([m.call("getpriority", 0, 0x7FFFFFF0), m.call("setpriority", 5, 0, 0)])
     out.append(m.call("sched_rr_get_interval", -1, b))
     m.put(0, bytes(16))
+    out.append([m.call("sched_getaffinity", p, 128, b) for p in (-1, 0x7FFFFFF0)])
     out.append([m.call("sched_setaffinity", 0, 8, b), m.call("sched_setaffinity", 0, 8, 8)])
     out.append([m.call("sched_getattr", 0, b, n, f) for n, f in ((48, 0), (47, 0), (4097, 0), (48, 1))])
     return out

@@ -209,6 +209,14 @@ def test_scheduling_answers() -> None:
     w.ok(w.main, "sched_rr_get_interval", 0, A)
 
 
+def test_the_parent_has_a_policy_and_cannot_be_changed() -> None:
+    w = World()
+    parent = w.ok(w.main, "getppid")
+    assert w.ok(w.main, "sched_getscheduler", parent) == 0
+    w.mem.put_u32(A, 0)
+    assert w.fails(w.main, "sched_setparam", parent, A) == errno.ESRCH
+
+
 def test_affinity_is_one_cpu() -> None:
     w = World()
     assert w.ok(w.main, "sched_getaffinity", 0, 128, A) == 8 and w.mem.u64(A) == 1

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
-from prong.cell.engine import Engine, Template
+from prong.cell.engine import Cell, Engine, Template
 from prong.store.paths import Paths
 from tests.docs.blocks import REASONS, REPOSITORY, RUN, blocks, pages
 from tests.docs.running import Differs, Page
@@ -48,10 +48,17 @@ def test_page(
         try:
             assert page.run() > 0
         finally:
-            for value in list(page.namespace.values()):
-                close = getattr(value, "close", None)
-                if value is not docs_engine and value is not template and not isinstance(value, type) and callable(close):
-                    close()
+            for value in _flat(page.namespace.values()):
+                if isinstance(value, Cell | Engine) and value is not docs_engine:
+                    value.close()
+            for snapshot in docs_engine.snapshots.ls():
+                docs_engine.snapshots.rm(snapshot.id, force=True)
+
+
+def _flat(values: Iterable[object]) -> Iterator[object]:
+    """The values, and those in lists among them."""
+    for value in list(values):
+        yield from value if isinstance(value, list) else (value,)
 
 
 def test_blocks_that_are_not_run_say_why(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 RLIM_INFINITY = 0xFFFFFFFFFFFFFFFF
 PID = 1000
 """The process id every cell's program has; the first thread's id too."""
+PARENT = 1
+"""What getppid(2) answers: something that exists and cannot be reached."""
 
 RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_DATA, RLIMIT_STACK, RLIMIT_CORE, RLIMIT_RSS, RLIMIT_NPROC, RLIMIT_NOFILE = range(8)
 RLIMIT_MEMLOCK, RLIMIT_AS, RLIMIT_LOCKS, RLIMIT_SIGPENDING, RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_RTPRIO = range(8, 15)

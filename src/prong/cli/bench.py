@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-import prong.bench.cells
-import prong.bench.native  # noqa: F401  (both register their probes)
-from prong.bench.machine import machine
-from prong.bench.rows import Row, chosen
-from prong.cell.engine import Engine
 from prong.cli.output import JsonFlag, output_of
 from prong.errors import Json
+
+if TYPE_CHECKING:
+    from prong.bench.rows import Row
 
 
 def register(app: typer.Typer) -> None:
@@ -31,6 +29,12 @@ def bench(
 
     Example: prong bench --only cell.fork --json
     """
+    import prong.bench.cells
+    import prong.bench.native  # noqa: F401  (both register their probes; imported here so that --help stays quick)
+    from prong.bench.machine import machine
+    from prong.bench.rows import chosen
+    from prong.cell.engine import Engine
+
     output = output_of(ctx)
     rows: list[Row] = []
     probes = chosen(tuple(only or ()))

@@ -49,11 +49,15 @@ BASE_ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Program:
-    """A program of an image to run: argument vector (argv[0] is its path), environment additions, working directory."""
+    """A program of an image to run: argument vector (argv[0] is its path), environment additions, working directory.
+
+    ``files`` are put into the cell before it starts: (absolute path, content, mode).
+    """
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str = "/"
+    files: tuple[tuple[str, bytes, int], ...] = ()
 
 
 def _environment(image: Image, extra: Mapping[str, str]) -> tuple[bytes, ...]:
@@ -84,7 +88,7 @@ def program_spec(image: Image, program: Program, limits: Limits) -> BootSpec:
         argv=tuple(os.fsencode(a) for a in program.argv),
         environ=_environment(image, program.env),
         cwd=os.fsencode(program.cwd),
-        files=(),
+        files=tuple((os.fsencode(path), content, mode) for path, content, mode in program.files),
         control=False,
         limits=asdict(limits),
         identity=Identity.fresh(0).pack(),

@@ -210,8 +210,13 @@ class Cell(Hosted):
         for fork in forks:
             fork._ready = False
             fork._inherit(run)
-        for fork in forks:
-            fork.wait_ready()
+        try:
+            for fork in forks:
+                fork.wait_ready()
+        except ProngError:
+            for fork in forks:
+                fork.close()
+            raise
         return forks
 
     def _inherit(self, run: RunCollector | None) -> None:

@@ -112,7 +112,8 @@ class Connection:
         """Send a request and wait for its answer.
 
         Raises:
-            RemoteError, Conflict, InvalidInput, NotFound: it was refused. SandboxGone: the peer ended. LimitExceeded: no answer within ``timeout`` s.
+            RemoteError, Conflict, InvalidInput, NotFound: it was refused. SandboxGone: the peer ended.
+            LimitExceeded: no answer within ``timeout`` s.
         """
         request_id = next(self._ids)
         with self._state:
@@ -196,7 +197,7 @@ class Connection:
             self.fail(f"it sent an unexpected message {str(kind)[:40]!r}")
 
     def fail(self, reason: str) -> None:
-        """Declare the peer gone; every waiter is told, and a thread that is reading wakes up and closes the socket itself."""
+        """Declare the peer gone; every waiter is told. A thread that is reading wakes up and closes the socket itself."""
         with self._state:
             if self.gone is None:
                 self.gone = reason

@@ -117,7 +117,10 @@ class Engine:
             if name != DEFAULT_TEMPLATE:
                 raise
             self._image(DEFAULT_IMAGE, images)
-            record = self.create_template(TemplateSpec(name), step=step)
+            try:
+                record = self.create_template(TemplateSpec(name), step=step)
+            except Conflict:  # another process made it while this one waited for it
+                record = self.templates.get(name)
         manifest = check(record.snapshot, host=host_cpu(), has_image=self._has_image)
         return Stored(record.snapshot, manifest)
 
@@ -216,9 +219,9 @@ class Engine:
 
     # -- snapshots --------------------------------------------------------------------------------------------------------
 
-    def snapshot(self, cell: Cell, note: str = "") -> Snapshot:
+    def snapshot(self, cell: Cell, note: str = "", *, durable: bool = False) -> Snapshot:
         """Save ``cell`` (memory, files, threads, timers) on disk while it goes on. Raises Conflict if its program ended."""
-        with self.snapshots.draft(durable=False) as draft:
+        with self.snapshots.draft(durable=durable) as draft:
             origin = Origin(
                 cpu=host_cpu(),
                 image=cell.descent.image,
@@ -227,9 +230,27 @@ class Engine:
                 note=note,
                 id=draft.id,
             )
-            write_snapshot(cell, draft.path, origin, durable=False)
+            write_snapshot(cell, draft.path, origin, durable=durable)
         cell.snapshot_parent = draft.id
         return self.snapshots.get(draft.id)
+
+    def hibernate(self, cell: Cell, note: str = "") -> Snapshot:
+        """Move ``cell`` to disk: it is stopped, saved durably, and its process ends. :meth:`resume` brings it back.
+
+        If it cannot be saved it goes on as before. Raises as :meth:`snapshot`.
+        """
+        cell.pause()
+        try:
+            snapshot = self.snapshot(cell, note, durable=True)
+        except (ProngError, OSError):
+            cell.start_soon()
+            raise
+        cell.close()
+        return snapshot
+
+    def resume(self, snapshot: Snapshot | str) -> Cell:
+        """The cell that was hibernated: same identity, everything where it stood. Raises as :meth:`restore`."""
+        return self.restore(snapshot, keep_identity=True)
 
     def restore(self, snapshot: Snapshot | str, *, keep_identity: bool = False) -> Cell:
         """A cell that goes on from a snapshot: a new one (the fork contract is kept), or with ``keep_identity`` the same.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import signal as _signal
 import socket
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from prong.cell.engine.connection import Connection, remote_error
+from prong.cell.engine.connection import Connection, RemoteError, remote_error
 from prong.cell.engine.ending import Ending
 from prong.cell.engine.files import Files
 from prong.cell.engine.runs import RunCollector
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from prong.cell.engine.descent import Descent
 
 READY_TIMEOUT = 30.0
+STDIN_CHUNK = 1 << 20
+STDIN_PAUSE = 0.02
+"""Seconds until input is offered again to a program that has too much of it unread."""
 RAW_BYTES = 16 << 20
 """Bytes of output kept while no run listens; the rest is dropped."""
 MAX_REFUSED = 200
@@ -96,7 +101,7 @@ class Hosted:
 
     def _on_exit(self, report: dict[str, Any]) -> None:
         self.ended = Ending.parse(report)
-        if self.ended.limit and self._run is not None:
+        if self.ended.limit and self._run is not None and getattr(self._run.limit, "name", "") != self.ended.limit:
             self._run.limit = LimitHit(self.ended.limit, float(self.descent.limits.get(self.ended.limit) or 0))
 
     def _on_limit(self, name: str, allowed: float) -> None:
@@ -175,10 +180,21 @@ class Hosted:
 
     def write_stdin(self, data: bytes, *, eof: bool = False) -> None:
         """Feed the program's standard input; ``eof`` closes it."""
-        if data:
-            self._connection.send("input", 0, data)
+        for at in range(0, len(data), STDIN_CHUNK):
+            while not self._feed(data[at : at + STDIN_CHUNK]):
+                time.sleep(STDIN_PAUSE)
         if eof:
             self._connection.send("close_input", 0)
+
+    def _feed(self, chunk: bytes) -> bool:
+        """Offer input; False if the program has too much unread already."""
+        try:
+            self._connection.request("stdin", chunk)
+        except RemoteError as e:
+            if e.data.get("errno") == errno.ENOBUFS:
+                return False
+            raise
+        return True
 
     def wait_end(self, timeout: float | None = None) -> Ending | None:
         """Wait for the program to end by itself; None if ``timeout`` seconds pass first."""
@@ -201,13 +217,19 @@ class Hosted:
 
     def stats(self) -> dict[str, int]:
         """Figures: memory, memory_peak, overlay, host_maxrss (bytes), cpu_ns, syscalls, faults, threads, refused."""
-        raw = self._connection.request("stats")
-        return {str(k): int(v) for k, v in dict(raw).items()}
+        return self._figures(self._connection.request("stats"))
 
     def write_snapshot(self, memory_fd: int, state_fd: int) -> dict[str, int]:
         """Have the host write the cell's memory and state to two open files; the program goes on afterwards."""
-        raw = self._connection.request("snapshot", fds=(memory_fd, state_fd), timeout=300)
-        return {str(k): int(v) for k, v in dict(raw).items()}
+        return self._figures(self._connection.request("snapshot", fds=(memory_fd, state_fd), timeout=300))
+
+    def _figures(self, raw: Any) -> dict[str, int]:
+        """A host's figures, checked."""
+        try:
+            return {str(key): int(value) for key, value in raw.items()}
+        except (AttributeError, TypeError, ValueError, OverflowError):
+            self._connection.fail("it told malformed figures")
+            raise SandboxGone(f"cell {self.id} is gone: it told malformed figures", data={"reason": "protocol"}) from None
 
     def file_request(self, op: str, arguments: dict[str, Any]) -> Any:
         """For :class:`Files`: one file operation in the host."""

@@ -88,7 +88,8 @@ def start_program(kernel: Kernel, spec: BootSpec, kvm: Kvm) -> None:
     try:
         fs.set_cwd(walk(fs, fs.base, spec.cwd or b"/").existing())
     except SysErr as e:
-        raise InvalidInput(f"working directory {os.fsdecode(spec.cwd)}: {os.strerror(e.errno)}", data={"field": "cwd"}) from None
+        text = f"working directory {os.fsdecode(spec.cwd)}: {os.strerror(e.errno)}"
+        raise InvalidInput(text, data={"field": "cwd"}) from None
     nobody = Task(0, kernel.sched)
 
     def open_file(path: bytes) -> File:
@@ -100,7 +101,8 @@ def start_program(kernel: Kernel, spec: BootSpec, kvm: Kvm) -> None:
         start(kernel, program, open_file, hwcap)
     except SysErr as e:
         name = os.fsdecode(spec.path)
-        raise BadProgram(f"{name} cannot be started: {os.strerror(e.errno)}", data={"errno": e.errno, "path": name}) from None
+        text = f"{name} cannot be started: {os.strerror(e.errno)}"
+        raise BadProgram(text, data={"errno": e.errno, "path": name}) from None
 
 
 def attach_cpu(kernel: Kernel, kvm: Kvm) -> Cpu:

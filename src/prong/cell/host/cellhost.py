@@ -178,6 +178,12 @@ class CellHost:
         if file is not None:
             file.close_input()
 
+    def reopen_input(self, channel: int) -> None:
+        """Input may come again after its end: each call has a standard input of its own."""
+        file = self._input_file(channel)
+        if file is not None:
+            file.reopen_input()
+
     def _input_file(self, channel: int) -> ChannelIn | ChannelDuplex | None:
         files = self.kernel.fds.files
         candidates = [files.get(CONTROL_FD)] if channel else list(files.values())
@@ -204,6 +210,7 @@ class CellHost:
         """A call of the runtime in one message: its limits, its stdin, its request frame."""
         hotset.prefetch(self.kernel.space)
         self.begin_call(wall, cpu, output)
+        self.reopen_input(STDIN)
         if stdin:
             self.feed(STDIN, stdin)
         if eof:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from prong.cell.core.file import Stat
 from prong.cell.fs import hostapi
 from prong.cell.host import build
-from prong.cell.host.spec import Identity
+from prong.cell.host.spec import STDIN, Identity
 from prong.cell.memory import hotset
 from prong.cell.memory.layout import PAGE
 from prong.cell.state import codec
@@ -131,6 +131,11 @@ def _identity(host: CellHost) -> dict[str, Any]:
     return Identity(*names, process.generation).pack()
 
 
+def _stdin(host: CellHost, data: bytes) -> None:
+    """Input for the program; ENOBUFS when it has too much unread."""
+    host.feed(STDIN, data)
+
+
 def _stats(host: CellHost) -> dict[str, Any]:
     """Figures now, the host process's own included."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -174,6 +179,7 @@ REQUESTS: dict[str, Callable[..., Any]] = {
     "fork": _fork,
     "snapshot": _snapshot,
     "stats": _stats,
+    "stdin": _stdin,
     "identity": _identity,
     "watch": _watch,
     "touched": _touched,

@@ -21,6 +21,8 @@ MAX_FRAME = 24 << 20
 """Bytes of one frame's body, either way."""
 MAX_FDS = 128
 CHUNK = 1 << 16
+LONGEST_WAIT = 3600.0
+"""Seconds of one poll(2), whose argument is 31 bits of milliseconds; programs sleep longer."""
 Message = tuple[Any, ...]
 
 
@@ -126,14 +128,14 @@ class Channel:
         return self._ready.popleft()
 
     def wait(self, timeout: float) -> bool:
-        """Whether something can be received within ``timeout`` seconds."""
+        """Whether something can be received within ``timeout`` seconds (or an hour, if that is less)."""
         if self._ready:
             return True
         if self.sock.fileno() < 0:
             raise Closed("this control connection was closed")
         poller = select.poll()
         poller.register(self.sock, select.POLLIN)
-        return bool(poller.poll(timeout * 1000))
+        return bool(poller.poll(min(timeout, LONGEST_WAIT) * 1000))
 
     def _pump(self) -> None:
         try:

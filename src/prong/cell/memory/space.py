@@ -42,8 +42,8 @@ class BadAccess(Exception):
 class Space:
     """All mappings of the program over :class:`Tables` and :class:`Physical`.
 
-    ``brk_start``/``brk_end`` bound the heap. ``vvar_frame`` is the frame of the vDSO's data page, if there is one. ``as_limit`` is RLIMIT_AS in bytes. Methods raise SysErr with mmap(2)'s
-    errnos. Addresses and sizes are bytes.
+    ``brk_start``/``brk_end`` bound the heap. ``vvar_frame`` is the frame of the vDSO's data page, if there is one.
+    ``as_limit`` is RLIMIT_AS in bytes. Methods raise SysErr with mmap(2)'s errnos. Addresses and sizes are bytes.
     """
 
     vvar_frame: int | None = None

@@ -158,7 +158,7 @@ class VmaList:
                 self._tops[k] = high
 
     def isolate(self, start: int, end: int) -> list[Vma]:
-        """Split mappings at ``start`` and ``end`` and return those inside, in order. SysErr(ENOMEM) at the most there may be."""
+        """Split mappings at ``start`` and ``end``; returns those inside, in order. SysErr(ENOMEM) if there are too many."""
         if len(self.items) > MAX_MAPPINGS:
             raise SysErr(errno.ENOMEM)
         for edge in (start, end):

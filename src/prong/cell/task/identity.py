@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from prong.cell.core.errors import SysErr
 from prong.cell.core.table import s32, syscall, u32
-from prong.cell.process import PID
+from prong.cell.process import PARENT, PID
 
 if TYPE_CHECKING:
     from prong.cell.kernel import Kernel
@@ -31,7 +31,7 @@ def sys_getpid(kernel: Kernel, task: Task) -> int:
 @syscall("getppid")
 def sys_getppid(kernel: Kernel, task: Task) -> int:
     """getppid(2)."""
-    return 1
+    return PARENT
 
 
 @syscall("getpgrp")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from prong.cell.core.errors import SysErr, Wait
 from prong.cell.core.table import s32, syscall, u32
-from prong.cell.process import PID
+from prong.cell.process import PARENT, PID
 from prong.cell.task.timespec import write_timespec
 
 if TYPE_CHECKING:
@@ -31,6 +31,11 @@ def _task(kernel: Kernel, task: Task, pid: int) -> Task:
     if other is None:
         raise SysErr(errno.ESRCH)
     return other
+
+
+def _told(kernel: Kernel, task: Task, pid: int) -> tuple[int, int]:
+    """(policy, priority) of a thread, or of the parent: an ordinary process, which nobody here can change."""
+    return (0, 0) if s32(pid) == PARENT else _get(kernel, _task(kernel, task, pid))
 
 
 @syscall("sched_yield")
@@ -66,7 +71,7 @@ def sys_sched_setscheduler(kernel: Kernel, task: Task, pid: int, policy: int, pa
 @syscall("sched_getscheduler")
 def sys_sched_getscheduler(kernel: Kernel, task: Task, pid: int) -> int:
     """sched_getscheduler(2)."""
-    return _get(kernel, _task(kernel, task, pid))[0]
+    return _told(kernel, task, pid)[0]
 
 
 @syscall("sched_setparam")
@@ -83,7 +88,7 @@ def sys_sched_getparam(kernel: Kernel, task: Task, pid: int, param: int) -> int:
     """sched_getparam(2)."""
     if not param:
         raise SysErr(errno.EINVAL)
-    kernel.mem.put_u32(param, _get(kernel, _task(kernel, task, pid))[1])
+    kernel.mem.put_u32(param, _told(kernel, task, pid)[1])
     return 0
 
 
@@ -92,7 +97,7 @@ def sys_sched_getattr(kernel: Kernel, task: Task, pid: int, address: int, size: 
     """sched_getattr(2)."""
     if not address or u32(flags) or not 48 <= u32(size) <= 4096:
         raise SysErr(errno.EINVAL)
-    policy, priority = _get(kernel, _task(kernel, task, pid))
+    policy, priority = _told(kernel, task, pid)
     nice = kernel.process.nice if policy not in REAL_TIME else 0
     kernel.mem.write(address, struct.pack("<IIQiIQQQ", 48, policy, 0, nice, priority, 0, 0, 0))
     return 0
@@ -132,9 +137,16 @@ def sys_sched_get_priority_min(kernel: Kernel, task: Task, policy: int) -> int:
 @syscall("sched_rr_get_interval")
 def sys_sched_rr_get_interval(kernel: Kernel, task: Task, pid: int, address: int) -> int:
     """sched_rr_get_interval(2)."""
-    policy = _get(kernel, _task(kernel, task, pid))[0]
+    policy = _told(kernel, task, pid)[0]
     write_timespec(kernel.mem, address, 0 if policy == SCHED_FIFO else SLICE)
     return 0
+
+
+def _affine(kernel: Kernel, task: Task, pid: int) -> None:
+    """Whether there is such a thread. These two calls know no invalid ids, only ones that do not exist: SysErr(ESRCH)."""
+    if s32(pid) < 0:
+        raise SysErr(errno.ESRCH)
+    _task(kernel, task, pid)
 
 
 @syscall("sched_getaffinity")
@@ -142,7 +154,7 @@ def sys_sched_getaffinity(kernel: Kernel, task: Task, pid: int, size: int, addre
     """sched_getaffinity(2): CPU 0; returns the bytes written."""
     if u32(size) < 8 or size & 7:
         raise SysErr(errno.EINVAL)
-    _task(kernel, task, pid)
+    _affine(kernel, task, pid)
     kernel.mem.put_u64(address, 1)
     return 8
 
@@ -151,7 +163,7 @@ def sys_sched_getaffinity(kernel: Kernel, task: Task, pid: int, size: int, addre
 def sys_sched_setaffinity(kernel: Kernel, task: Task, pid: int, size: int, address: int) -> int:
     """sched_setaffinity(2): the set must contain CPU 0."""
     mask = kernel.mem.read(address, min(u32(size), 8))
-    _task(kernel, task, pid)
+    _affine(kernel, task, pid)
     if not mask or not mask[0] & 1:
         raise SysErr(errno.EINVAL)
     return 0

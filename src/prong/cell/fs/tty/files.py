@@ -61,10 +61,10 @@ class _Side(IpcFile):
         if request == TCGETS:
             mem.write(arg, modes.pack())
         elif request in (TCSETS, TCSETSW, TCSETSF):
-            modes.load(mem.read(arg, SIZE))
+            data = mem.read(arg, SIZE)
             if request == TCSETSF:
                 self.terminal.flush_input()
-            self.terminal.slave_queue.wake()
+            self.terminal.set_modes(data)
         elif request == TIOCGWINSZ:
             mem.write(arg, modes.window)
         elif request == TIOCSWINSZ:

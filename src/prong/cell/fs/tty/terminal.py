@@ -68,7 +68,7 @@ class Terminal:
             byte &= 0x7F
         if self.literal:
             self.literal = False
-            self._add(byte)
+            self._add(byte, literal=True)
             return 0
         if byte == 13:
             if modes.iflag & m.IGNCR:
@@ -93,23 +93,29 @@ class Terminal:
     def _signalled(self, byte: int, number: int) -> int:
         if not self.settings.lflag & m.NOFLSH:
             self.flush_input()
-            self.output.clear()
         self._echo(byte)
         return number
 
     def _edits(self, byte: int) -> bool:
         """Canonical mode: handle the bytes that edit or end the line."""
         modes = self.settings
-        if byte in (modes.key(m.VERASE), modes.key(m.VWERASE), modes.key(m.VKILL)):
+        extended = bool(modes.lflag & m.IEXTEN)
+        if byte in (modes.key(m.VERASE), modes.key(m.VKILL)) or (extended and byte == modes.key(m.VWERASE)):
             self._erase(byte)
-        elif byte == modes.key(m.VLNEXT) and modes.lflag & m.IEXTEN:
+        elif extended and byte == modes.key(m.VLNEXT):
             self.literal = True
+            if modes.lflag & m.ECHO and modes.lflag & m.ECHOCTL:
+                self._put(b"^\b")
         elif byte == modes.key(m.VEOF):
             self._end_line()
-        elif byte in (10, modes.key(m.VEOL), modes.key(m.VEOL2)):
+        elif byte == 10:
             self.pending.append(byte)
-            if byte != 10 or modes.lflag & (m.ECHO | m.ECHONL):
-                self._echo(byte, newline=byte == 10)
+            if modes.lflag & (m.ECHO | m.ECHONL):
+                self._put(self._processed(b"\n"))
+            self._end_line()
+        elif byte in (modes.key(m.VEOL), modes.key(m.VEOL2)):
+            self.pending.append(byte)
+            self._echo(byte)
             self._end_line()
         else:
             return False
@@ -121,41 +127,84 @@ class Terminal:
             self.pending.clear()
 
     def _erase(self, byte: int) -> None:
-        modes = self.settings
-        if byte == modes.key(m.VKILL):
-            gone = len(self.pending)
-        elif byte == modes.key(m.VWERASE):
-            gone = len(self.pending) - len(self.pending.rstrip().rpartition(b" ")[0] or b"")
-            gone -= int(b" " in self.pending.rstrip())
-        else:
-            gone = 1
-            while modes.iflag & m.IUTF8 and gone < min(len(self.pending), 4) and self.pending[-gone] & 0xC0 == 0x80:
-                gone += 1
-        gone = min(gone, len(self.pending))
-        if not gone:
+        """ERASE, WERASE or KILL, shown as the echo modes ask."""
+        flags = self.settings.lflag
+        if not self.pending:
             return
-        columns = sum(1 for b in self.pending[-gone:] if b & 0xC0 != 0x80 or not modes.iflag & m.IUTF8)
-        del self.pending[-gone:]
-        if modes.lflag & m.ECHO:
-            self._put(b"\b \b" * columns if modes.lflag & m.ECHOE else bytes((byte,)))
+        kills = byte == self.settings.key(m.VKILL)
+        if kills and flags & (m.ECHO | m.ECHOK | m.ECHOKE | m.ECHOE) != m.ECHO | m.ECHOK | m.ECHOKE | m.ECHOE:
+            self.pending.clear()
+            self._echo(byte)
+            if flags & m.ECHO and flags & m.ECHOK:
+                self._put(self._processed(b"\n"))
+            return
+        gone = bytes(self.pending[-self._erased(byte, kills) :])
+        del self.pending[-len(gone) :]
+        if byte == self.settings.key(m.VERASE) and not flags & m.ECHOE:
+            self._echo(byte)
+        elif flags & m.ECHO:
+            self._put(b"\b \b" * sum(map(self._columns, gone)))
 
-    def _add(self, byte: int) -> None:
+    def _erased(self, byte: int, kills: bool) -> int:
+        """How many bytes of the line go."""
+        pending, utf8 = self.pending, self.settings.iflag & m.IUTF8
+        if kills:
+            return len(pending)
+        gone = 0
+        if byte == self.settings.key(m.VWERASE):
+            seen = False
+            for at in reversed(pending):
+                word = at == 95 or bytes((at,)).isalnum()
+                if seen and not word:
+                    break
+                seen = seen or word
+                gone += 1
+            return gone
+        gone = 1
+        while utf8 and gone < min(len(pending), 4) and pending[-gone] & 0xC0 == 0x80:
+            gone += 1
+        return gone
+
+    def _columns(self, byte: int) -> int:
+        """Columns on the screen of an echoed byte."""
+        if byte < 32 or byte == 127:
+            return 2 if self.settings.lflag & m.ECHOCTL else 0
+        return 0 if self.settings.iflag & m.IUTF8 and byte & 0xC0 == 0x80 else 1
+
+    def _add(self, byte: int, *, literal: bool = False) -> None:
         if len(self.pending) < ROOM - 1:
             self.pending.append(byte)
-            self._echo(byte)
+            self._echo(byte, literal=literal)
 
-    def _echo(self, byte: int, *, newline: bool = False) -> None:
+    def _echo(self, byte: int, *, literal: bool = False) -> None:
         modes = self.settings
-        if not modes.lflag & m.ECHO and not newline:
+        if not modes.lflag & m.ECHO:
             return
-        if modes.lflag & m.ECHOCTL and (byte < 32 or byte == 127) and byte not in (9, 10):
+        if modes.lflag & m.ECHOCTL and (byte < 32 or byte == 127) and byte != 9 and (byte != 10 or literal):
             self._put(b"^" + bytes((byte ^ 0x40,)))
         else:
             self._put(self._processed(bytes((byte,))))
 
+    def set_modes(self, data: bytes) -> None:
+        """tcsetattr(3) with a ``struct termios``.
+
+        What was typed raw counts as a line once lines are asked for; the end of file of a line read raw is a zero byte.
+        """
+        before = self.settings.lflag
+        self.settings.load(data)
+        changed = self.settings.lflag ^ before
+        if changed & before & m.ICANON:
+            self.pending[:0] = b"".join(line if line.endswith(b"\n") else line + b"\0" for line in self.lines)
+            self.lines.clear()
+        elif changed & m.ICANON and self.pending:
+            if not self.pending[-1]:
+                self.pending.pop()  # such a zero byte is the end of file again
+            self._end_line()
+        self.slave_queue.wake()
+
     def readable(self) -> bool:
         """Whether the slave has something to read, end of file included."""
-        return bool(self.lines) or (not self.settings.lflag & m.ICANON and bool(self.pending))
+        return bool(self.lines if self.settings.lflag & m.ICANON else self.pending)
 
     def take_input(self, size: int) -> bytes:
         """What the slave reads, when :meth:`readable`: one line at most in canonical mode. Empty means end of file."""
@@ -164,9 +213,8 @@ class Terminal:
             if len(line) > size:
                 self.lines.appendleft(line[size:])
         else:
-            line = b"".join(self.lines) + bytes(self.pending)
-            self.lines.clear()
-            self.pending[:] = line[size:]
+            line = bytes(self.pending)
+            del self.pending[:size]
         self.master_queue.wake()
         return line[:size]
 
