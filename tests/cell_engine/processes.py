@@ -12,22 +12,22 @@ from prong.cell.engine import Cell
 from prong.cell.engine.spawner import Spawner
 
 
-def parents() -> dict[int, int]:
-    """pid → parent of every live process."""
+def parents(*, dead: bool = False) -> dict[int, int]:
+    """pid → parent of every live process; with ``dead`` also of those nobody has waited for."""
     found: dict[int, int] = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
         except OSError:
             continue
-        if state != "Z":
+        if dead or state != "Z":
             found[int(entry.name)] = int(parent)
     return found
 
 
-def descendants(pid: int) -> set[int]:
-    """Every live process below ``pid``."""
-    above = parents()
+def descendants(pid: int, *, dead: bool = False) -> set[int]:
+    """Every live process below ``pid``; with ``dead`` also zombies."""
+    above = parents(dead=dead)
     found: set[int] = set()
     while more := {p for p, parent in above.items() if parent in found | {pid}} - found:
         found |= more

@@ -19,7 +19,8 @@ import numpy as np
  str(uuid.uuid4()), str(uuid.uuid1()),
  secrets.token_hex(16), socket.gethostname(), os.uname().nodename, open('/etc/machine-id').read(),
  open('/proc/sys/kernel/random/boot_id').read(), float(np.random.default_rng().random()), tempfile.mktemp(),
- open('/proc/sys/kernel/random/uuid').read(), os.getrandom(8).hex(), open('/dev/urandom', 'rb').read(8).hex()]
+ open('/proc/sys/kernel/random/uuid').read(), os.getrandom(8).hex(), open('/dev/urandom', 'rb').read(8).hex(),
+ open('/run/prong/generation').read(), __import__('prong').generation()]
 """
 
 
@@ -189,9 +190,15 @@ def test_open_connections_inside_come_along(cell: Cell) -> None:
 
 
 def test_fork_hooks_and_generation(cell: Cell) -> None:
+    cell.run("import prong\nseen = []\n@prong.on_fork\ndef told(): seen.append(prong.generation())")
+    before = cell.run("prong.generation()").text
     with cell.fork()[0] as fork:
-        assert fork.run("1").text == "1"
+        assert fork.run("seen == [prong.generation()], prong.info()['hostname']").text == repr(
+            (True, fork.identity.hostname)
+        )
+        assert fork.run("prong.generation()").text == repr(fork.identity.generation_id) != before
         assert fork.identity.generation == cell.identity.generation + 1
+    assert cell.run("seen, prong.generation()").text == f"([], {before})"
 
 
 def test_interrupting_a_fork_leaves_the_original(cell: Cell) -> None:
@@ -213,12 +220,12 @@ def test_counts_that_make_no_sense(cell: Cell) -> None:
 
 
 def test_forks_leave_no_process_behind(template: Template) -> None:
-    before = descendants(template.spawner.process.pid)
+    before = descendants(template.spawner.process.pid, dead=True)
     with template.fork() as cell:
         for _ in range(5):
             for fork in cell.fork(4):
                 fork.close()
-        assert eventually(lambda: len(descendants(template.spawner.process.pid) - before) == 1)
+        assert eventually(lambda: len(descendants(template.spawner.process.pid, dead=True) - before) == 1)
     assert eventually(lambda: descendants(template.spawner.process.pid) <= before)
 
 

@@ -211,3 +211,21 @@ def test_machine_code_that_a_program_may_not_run(template: Template) -> None:
             assert done.ended is not None, name
             assert ("SIGILL" if name == "ud2" else "SIGSEGV") in done.ended, (name, done.ended)
     still_fine(template)
+
+
+def test_names_that_are_not_unicode_are_shown_escaped(template: Template, doomed: Cell) -> None:
+    """In refusals, crash reports, host names: text on the control connection, bytes of the program's choice."""
+    with doomed as cell:
+        done = cell.run("import os; os.execv(b'/tmp/\\xff', ['x'])")
+        assert not done.ok and all(r.detail.isprintable() for r in done.refused)
+        code = (
+            "import ctypes, mmap, os, socket\nsocket.sethostname(b'\\xea\\xff')\n"
+            "f = os.open(b'/tmp/\\xfe\\xea', os.O_RDWR | os.O_CREAT)\nos.write(f, bytes(4096))\n"
+            "m = mmap.mmap(f, 4096, prot=5, flags=2)\nlibc = ctypes.CDLL(None)\nlibc.mmap.restype = ctypes.c_void_p\n"
+            "at = libc.mmap(None, ctypes.c_size_t(4096), 5, 2, f, ctypes.c_long(0))\nctypes.CFUNCTYPE(None)(at)()"
+        )
+        done = cell.run(code)
+        assert done.ended is not None and "SIG" in done.ended
+        cell.learn_identity()
+        assert cell.stats()["memory"] > 0
+    still_fine(template)

@@ -152,6 +152,17 @@ def test_a_killed_spawner(engine: Engine, template: Template) -> None:
         assert cell.run("1").text == "1"
 
 
+def test_an_engine_outlives_the_thread_that_first_used_it(engine: Engine, template: Template) -> None:
+    with Engine(PATHS) as other:
+        found: list[Template] = []
+        thread = threading.Thread(target=lambda: found.append(other.template()))
+        thread.start()
+        thread.join()
+        time.sleep(0.2)
+        with found[0].fork() as cell:
+            assert cell.run("1").text == "1"
+
+
 def test_two_engines_at_once(engine: Engine, template: Template) -> None:
     with Engine(PATHS) as a, Engine(PATHS) as b, a.template().fork() as x, b.template().fork() as y:
         x.run("z = 1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -146,7 +147,35 @@ def test_the_number_of_mappings_is_bounded(guest: GuestCalls) -> None:
     results = [guest.call("mprotect", start + page * 2 * PAGE, PAGE, 1) for page in range(MAX_MAPPINGS // 2 + 50)]
     assert results[-1] == -errno.ENOMEM
     assert len(space.vmas.items) <= MAX_MAPPINGS + 2
-    assert guest.call("mmap", 0, PAGE, 3, PRIVATE_ANON, -1, 0) == -errno.ENOMEM
+    assert guest.call("munmap", start, size) == 0, "taking away always works"
+
+
+def test_hostile_sizes_are_answered_at_once(guest: GuestCalls) -> None:
+    """One call holds the host: none may take long, however large the numbers or however many the mappings."""
+    started = time.monotonic()
+    start = guest.call("mmap", 0, 1 << 45, 0, PRIVATE_ANON | NORESERVE, -1, 0)
+    vector = guest.call("mmap", 0, 8 << 20, 3, PRIVATE_ANON, -1, 0)
+    assert guest.call("mincore", start, (8 << 20) * PAGE, vector) == 0
+    assert guest.call("mincore", start, 1 << 45, vector) == -errno.EFAULT
+    for page in range(0, 40_000, 2):
+        assert guest.call("mprotect", start + page * PAGE, PAGE, 1) == 0
+    assert guest.call("mprotect", start, 1 << 45, 1) == 0
+    for page in range(0, 40_000, 2):
+        assert guest.call("mprotect", start + page * PAGE, PAGE, 0) == 0
+    assert guest.call("munmap", start, 1 << 45) == 0
+    assert time.monotonic() - started < 30
+
+
+def test_mincore_tells_what_is_there(guest: GuestCalls) -> None:
+    start = guest.call("mmap", 0, 1 << 30, 3, PRIVATE_ANON | NORESERVE, -1, 0)
+    touched = [0, 3, 511, 512, 70_000, (1 << 18) - 1]
+    for page in touched:
+        guest.kernel.space.vmas.find(start).step = 1  # type: ignore[union-attr]
+        guest.kernel.mem.write(start + page * PAGE, b"x")
+    vector = guest.call("mmap", 0, 1 << 18, 3, PRIVATE_ANON, -1, 0)
+    assert guest.call("mincore", start, 1 << 30, vector) == 0
+    told = guest.kernel.mem.read(vector, 1 << 18)
+    assert [i for i, b in enumerate(told) if b] == touched
 
 
 def test_memory_pressure_is_an_error_not_a_loss(guest: GuestCalls) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from prong.conformance import table
-from prong.conformance.__main__ import main
+from prong.conformance.__main__ import keep, main
 from prong.conformance.cases import Case, ModuleResult, Totals
 from prong.errors import NotFound
 
@@ -58,6 +58,8 @@ def test_reasons_are_short_and_stable() -> None:
     assert table.reason(module(case("skipped", detail="needs a C compiler"))) == "needs a C compiler"
     assert table.reason(module(case("passed"), case("skipped", detail="needs a C compiler"))) == ""
     assert table.reason(module(trouble="gone")) == "gone"
+    refused = ModuleResult("test_m", [case("error", 1)], calls={"process": ["vfork", "clone"], "network": ["connect"]})
+    assert table.reason(refused) == "network: connect; process: clone, vfork"
 
 
 def test_the_table_escapes_what_tests_say() -> None:
@@ -79,9 +81,11 @@ def test_docs_are_written_between_the_markers_only(tmp_path: Path) -> None:
 
 def test_kept_results_can_be_judged_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kept = tmp_path / "results.json"
-    kept.write_text(json.dumps([module(case("passed")).to_json()]))
+    keep([module(case("passed"))], 1.0, kept)
     assert main(["--from", str(kept), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["totals"]["rate"] == 100
-    kept.write_text(json.dumps([module(case("failed")).to_json()]))
+    keep([module(case("failed"))], 1.0, kept)
     assert main(["--from", str(kept)]) == 1
     assert "0.00 % of 1 counted cases" in capsys.readouterr().out
+    kept.write_text("[]")
+    assert main(["--from", str(kept)]) == 2

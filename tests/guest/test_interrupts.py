@@ -122,12 +122,21 @@ def test_replaced_handler_lasts_for_its_run(runtime: GuestProcess, handler: str)
 
 
 def test_script_waiting_for_its_thread(runtime: GuestProcess) -> None:
-    code = (
-        "import threading\nstop = threading.Event()\nthreading.Thread(target=stop.wait).start()\n"
-        "import builtins\nbuiltins.stop_it = stop.set\nprint('go')"
-    )
+    """The interrupt comes once the main thread is known to wait: before, it would only end the program's last line."""
+    code = """
+import builtins, sys, threading
+stop = threading.Event()
+builtins.stop_it = stop.set
+main = threading.main_thread().ident
+def wait():
+    while sys._current_frames()[main].f_code.co_name not in ("join", "_wait_for_tstate_lock"):
+        stop.wait(0.001)
+    print("waits", flush=True)
+    stop.wait()
+threading.Thread(target=wait).start()
+"""
     collector = runtime.start(code, mode="script")
-    runtime.wait_output(b"go\n")
+    runtime.wait_output(b"waits\n")
     runtime.interrupt()
     assert runtime.finish(collector).exit_code == 130
     assert runtime.run("stop_it()").ok

@@ -24,7 +24,7 @@ def test_builtin_specs_load_and_carry_their_name(name: str) -> None:
 
 
 def test_builtins_are_the_documented_ones() -> None:
-    assert builtin_names() == ("base", "node", "python", "testsuite")
+    assert builtin_names() == ("base", "node", "programs", "python", "testsuite", "wheels")
 
 
 def test_extends_appends_lists_and_overrides_single_fields(tmp_path: Path) -> None:

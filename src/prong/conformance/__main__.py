@@ -70,6 +70,7 @@ def run(options: argparse.Namespace, console: Console) -> list[ModuleResult]:
         prepare(paths, step=lambda step: console.print(f"template: {step}"), images=image_step)
     modules = choose(options, paths)
     rules = Rules(options.jobs, options.case_timeout, options.module_timeout)
+    began = time.monotonic()
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     results: list[ModuleResult] = []
     with Progress(*columns, console=console) as progress:
@@ -80,8 +81,23 @@ def run(options: argparse.Namespace, console: Console) -> list[ModuleResult]:
             if not console.is_terminal or result.failures or result.broken or result.trouble:
                 progress.console.print(_line(result), markup=False)
             if options.output:
-                options.output.write_text(json.dumps([r.to_json() for r in results], indent=1), encoding="utf-8")
+                keep(results, time.monotonic() - began, options.output)
     return results
+
+
+def keep(results: list[ModuleResult], seconds: float, path: Path) -> None:
+    """Write everything there is so far."""
+    document = {"seconds": round(seconds, 1), "modules": [result.to_json() for result in results]}
+    path.write_text(json.dumps(document, indent=1), encoding="utf-8")
+
+
+def kept(path: Path) -> tuple[list[ModuleResult], float]:
+    """What :func:`keep` wrote: results, and the seconds they took. Raises InvalidInput."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return [ModuleResult.from_json(raw) for raw in document["modules"]], float(document["seconds"])
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise InvalidInput(f"{path} is not what --output writes: {e}", data={"path": str(path)}) from None
 
 
 def _line(result: ModuleResult) -> str:
@@ -116,12 +132,13 @@ def main(words: list[str] | None = None) -> int:
     began = time.monotonic()
     try:
         if options.source:
-            results = [ModuleResult.from_json(raw) for raw in json.loads(options.source.read_text(encoding="utf-8"))]
+            results, seconds = kept(options.source)
         else:
             results = run(options, console)
+            seconds = time.monotonic() - began
         totals = Totals.of(results)
         if options.write_docs:
-            table.write_docs(DOCS, table.markdown(results, about(time.monotonic() - began, options)))
+            table.write_docs(DOCS, table.markdown(results, about(seconds, options)))
     except ProngError as error:
         console.print(Text(f"error [{error.code}]: {error.message}\n{error.hint or ''}{error.data.get('log', '')}"))
         return 2 if isinstance(error, InvalidInput) else 1

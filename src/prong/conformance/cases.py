@@ -35,13 +35,18 @@ class Case:
 
 @dataclass
 class ModuleResult:
-    """Everything about one module: its cases, wall seconds, how many cells it took, and what went wrong outside of cases."""
+    """Everything about one module.
+
+    ``seconds`` of wall time, in ``attempts`` cells; ``trouble``: what went wrong outside of cases; ``calls``: the refused
+    system calls by kind.
+    """
 
     name: str
     cases: list[Case] = field(default_factory=list)
     seconds: float = 0.0
     attempts: int = 0
     trouble: str = ""
+    calls: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def left_out(self) -> list[Case]:

@@ -159,6 +159,10 @@ def run_module(bench: Bench, name: str, rules: Rules) -> ModuleResult:
             bench.close()
             break
         result.cases += attempt.cases
+        for refused in cell.refused:
+            calls = result.calls.setdefault(refused.kind, [])
+            if refused.call not in calls:
+                calls.append(refused.call)
         if attempt.done:
             break
         lost = attempt.verdict()

@@ -26,7 +26,7 @@ def summary(totals: Totals) -> str:
 
 
 def reason(module: ModuleResult) -> str:
-    """In a few words: what went wrong, else why there is nothing, else what was refused."""
+    """In a few words: what went wrong, else why there is nothing, else the kinds of refused calls."""
     if module.trouble:
         return _short(module.trouble)
     if module.failures:
@@ -36,6 +36,8 @@ def reason(module: ModuleResult) -> str:
         return _short(f"{names}{more}: {_last_line(first.detail)}")
     if not module.counted and not module.left_out and module.skipped:
         return _short(Counter(case.detail for case in module.skipped).most_common(1)[0][0])
+    if module.left_out:
+        return _short("; ".join(f"{kind}: {', '.join(sorted(calls))}" for kind, calls in sorted(module.calls.items())))
     return ""
 
 

@@ -106,9 +106,13 @@ class Interrupts:
         if self.pending and self._get_ident() == self._main_thread:
             self.redeliver(self._get_frame(1))
 
-    def checkpoint(self) -> None:
-        """First step under every guard of a run: an interrupt that came just before takes effect now."""
-        self.phase = ENDING
+    def checkpoint(self, *, last: bool = True) -> None:
+        """First step under every guard of a run: an interrupt that came just before takes effect now.
+
+        Args:
+            last: no more user code of the run follows this guard; else an interrupt after it waits for the next one.
+        """
+        self.phase = ENDING if last else STARTING
         if self.pending:
             self.pending = False
             raise KeyboardInterrupt

@@ -118,7 +118,7 @@ class Program:
         _sys.update(saved, path=saved_path)
 
     def _execute(self, prepare: Callable[[], None]) -> None:
-        self._interrupts.checkpoint()
+        self._interrupts.checkpoint(last=False)  # waiting for its threads and its exit callbacks come after
         self._threads_before = set(_enumerate())
         prepare()
         sys.modules["__main__"] = self._module

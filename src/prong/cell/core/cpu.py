@@ -41,6 +41,10 @@ class CpuState(Protocol):
         """CPU time used in nanoseconds, by one task or (None) by the whole process, the running slice included."""
         ...
 
+    def cpuid(self, leaf: int, index: int = 0) -> tuple[int, int, int, int]:
+        """(eax, ebx, ecx, edx) as the program's ``cpuid`` gives them; zeros for a leaf there is not."""
+        ...
+
 
 def initial_fpu(size: int) -> bytes:
     """The XSAVE area of a thread that has not used the FPU, ``size`` bytes: control words at their reset values.
@@ -62,6 +66,7 @@ class FakeCpu:
         self.xfeatures = xfeatures
         self.areas: dict[int, bytes] = {}
         self.times: dict[int, int] = {}
+        self.leaves: dict[tuple[int, int], tuple[int, int, int, int]] = {}
 
     def fpu_get(self, task: Task) -> bytes:
         """The area set before, or the initial one."""
@@ -77,3 +82,7 @@ class FakeCpu:
     def cpu_time(self, task: Task | None) -> int:
         """What ``times`` says, in total for None."""
         return sum(self.times.values()) if task is None else self.times.get(task.tid, 0)
+
+    def cpuid(self, leaf: int, index: int = 0) -> tuple[int, int, int, int]:
+        """What ``leaves`` says."""
+        return self.leaves.get((leaf, index), (0, 0, 0, 0))

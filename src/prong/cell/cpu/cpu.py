@@ -186,6 +186,10 @@ class Cpu:
             return self.process.cpu_ns + running
         return task.cpu_ns + (running if task is self.loaded else 0)
 
+    def cpuid(self, leaf: int, index: int = 0) -> tuple[int, int, int, int]:
+        """(eax, ebx, ecx, edx) of what the vCPU was given."""
+        return self.vm.kvm.leaf(leaf, index)
+
     def book(self) -> None:
         """Book the CPU time since the last booking to the process and the loaded task."""
         now = time.thread_time_ns()

@@ -83,7 +83,7 @@ class Cell(Hosted):
         self._fork_owed = False
 
     def _facts(self) -> ForkFacts:
-        return ForkFacts(os.urandom(32), str(self.identity.generation), {"hostname": self.identity.hostname})
+        return ForkFacts(os.urandom(32), self.identity.generation_id, {"hostname": self.identity.hostname})
 
     def _ask(self, request: Request, timeout: float) -> GuestMessage | None:
         """One request to the idle runtime and its answer."""

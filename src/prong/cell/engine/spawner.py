@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,27 @@ from prong.errors import HostUnfit, ProngError, SandboxGone
 
 START_TIMEOUT = 60.0
 STDERR_TAIL = 4000
+
+
+@cache
+def _starter() -> ThreadPoolExecutor:
+    """The one thread that starts spawners: a jail dies with the thread that started it, whoever's thread asked."""
+    return ThreadPoolExecutor(1, "prong-starter")
+
+
+def _start(command: list[str], sock: int, stderr: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command,
+        pass_fds=[sock],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=stderr,
+        env={},
+        start_new_session=True,
+    )
+
+
+os.register_at_fork(after_in_child=_starter.cache_clear)
 
 
 class SpawnerDied(ProngError):
@@ -36,15 +59,8 @@ class Spawner:
     def __init__(self, image_root: Path) -> None:
         ours, theirs = socket_pair()
         self._stderr = os.memfd_create("prong-spawner-stderr", os.MFD_CLOEXEC)
-        self.process = subprocess.Popen(
-            [sys.executable, "-I", "-m", "prong.cell.host.spawner", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self._stderr,
-            env={},
-            start_new_session=True,
-        )
+        command = [sys.executable, "-I", "-m", "prong.cell.host.spawner", str(theirs.fileno())]
+        self.process = _starter().submit(_start, command, theirs.fileno(), self._stderr).result()
         theirs.close()
         self.connection = Connection(ours, _no_events, name="the spawner")
         self._lock = threading.Lock()

@@ -119,14 +119,23 @@ class Template:
             self._wanted.clear()
             try:
                 while not self._closed and len(self._parked) < self.pool_size:
-                    for cell in self.fork_many(min(REFILL_BATCH, self.pool_size - len(self._parked))):
-                        self._rehearse(cell)
-                        self._parked.append(cell)
+                    self._park(min(REFILL_BATCH, self.pool_size - len(self._parked)))
             except SandboxGone as e:
                 self.trouble = e
             except ProngError as e:
                 self.trouble = e
                 return
+
+    def _park(self, count: int) -> None:
+        """Fork ``count`` cells and park them; after a failure none of them stays behind unparked."""
+        cells = deque(self.fork_many(count))
+        try:
+            while cells:
+                self._rehearse(cells[0])
+                self._parked.append(cells.popleft())
+        finally:
+            for cell in cells:
+                cell.close()
 
     @staticmethod
     def _rehearse(cell: Cell) -> None:
@@ -143,8 +152,8 @@ class Template:
         """End the spawner and every cell forked from it."""
         self._closed = True
         self._wanted.set()
-        while self._parked:
-            self._parked.popleft().close()
         self.spawner.close()
         if self._filler is not None:
             self._filler.join(10)
+        while self._parked:
+            self._parked.popleft().close()

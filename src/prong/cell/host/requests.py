@@ -127,7 +127,8 @@ def _gather(host: CellHost, written: tuple[int, ...], read: tuple[int, ...]) -> 
 def _identity(host: CellHost) -> dict[str, Any]:
     """The identity the cell has now."""
     process = host.kernel.process
-    names = (process.hostname.decode(), process.machine_id.decode(), process.boot_id.decode())
+    hostname = process.hostname.decode(errors="replace")  # the program may have set any bytes
+    names = (hostname, process.machine_id.decode(), process.boot_id.decode())
     return Identity(*names, process.generation).pack()
 
 

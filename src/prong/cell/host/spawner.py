@@ -166,6 +166,7 @@ def _start(host: CellHost, spec: BootSpec, kvm: Kvm) -> None:
 def _child(body: Callable[[Channel], None], channel: Channel) -> NoReturn:
     """The life of a cell host. Whatever happens, it ends here; trouble is told to the engine and to stderr."""
     code = 1
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # live forks of this host are nobody's to wait for: leave no zombies
     try:
         body(channel)
         code = 0

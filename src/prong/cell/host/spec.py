@@ -43,6 +43,11 @@ class Identity:
         boot_id = "-".join((boot[:8], boot[8:12], "4" + boot[13:16], "a" + boot[17:20], boot[20:]))
         return cls(hostname or f"cell-{machine[:8]}", machine, boot_id, generation)
 
+    @property
+    def generation_id(self) -> str:
+        """What ``/run/prong/generation`` reads: different in every fork, siblings included."""
+        return f"{self.generation}-{self.machine_id[:16]}"
+
     def pack(self) -> dict[str, Any]:
         """As sent."""
         return asdict(self)

@@ -75,8 +75,8 @@ class Decoder:
 
 
 def encode(message: Message) -> bytes:
-    """One frame."""
-    body: bytes = msgpack.packb(message, use_bin_type=True)
+    """One frame. Text that is not Unicode (names of files that a program chose) is shown escaped."""
+    body: bytes = msgpack.packb(message, use_bin_type=True, unicode_errors="backslashreplace")
     if len(body) > MAX_FRAME:
         raise ProtocolViolation(f"a message of {len(body)} bytes; the limit is {MAX_FRAME}")
     return struct.pack("<I", len(body)) + body

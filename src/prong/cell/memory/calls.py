@@ -24,6 +24,7 @@ MAP_NORESERVE, MAP_POPULATE, MAP_HUGETLB, MAP_FIXED_NOREPLACE = 0x4000, 0x8000, 
 MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP = 1, 2, 4
 MADV_DONTNEED, MADV_FREE, MADV_REMOVE, MADV_DONTNEED_LOCKED = 4, 8, 9, 24
 MADV_POPULATE_READ, MADV_POPULATE_WRITE = 22, 23
+MINCORE_STEP = 1 << 20
 MADV_KNOWN = {0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25}
 
 
@@ -177,11 +178,13 @@ def sys_mincore(k: Kernel, t: Task, addr: int, size: int, vec: int) -> int:
     if not k.space.vmas.covers(addr, addr + pages(size) * PAGE):
         raise SysErr(errno.ENOMEM)
     first = addr // PAGE
-    done = 0
-    while done < pages(size):
-        n = min(pages(size) - done, 65536)
-        k.mem.write(vec + done, bytes(int(bool(k.space.tables.get(first + done + i) & P)) for i in range(n)))
-        done += n
+    words = k.space.phys.words
+    for done in range(0, pages(size), MINCORE_STEP):
+        told = bytearray(min(pages(size) - done, MINCORE_STEP))
+        for page, at, n in k.space.tables.spans(first + done, len(told)):
+            start = page - first - done
+            told[start : start + n] = bytes(entry & P for entry in words[at : at + n])
+        k.mem.write(vec + done, told)
     return 0
 
 

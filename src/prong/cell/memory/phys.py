@@ -83,6 +83,7 @@ class Physical:
 
     def __init__(self, frames: int) -> None:
         self.frames = frames
+        self.cap = 0
         self.file_frames = 0
         self.used = 0
         self.peak = 0

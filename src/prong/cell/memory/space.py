@@ -123,8 +123,7 @@ class Space:
         inside = self.vmas.isolate(start, end)
         if not inside:
             return
-        for vma in inside:
-            self.vmas.remove(vma)
+        self.vmas.remove_all(inside)
         self._drop(start, end)
 
     def _drop(self, start: int, end: int) -> None:

@@ -139,15 +139,20 @@ class VmaList:
         return True
 
     def remove(self, vma: Vma) -> None:
-        """Take a whole mapping out, dropping its reference to the file."""
-        at = bisect.bisect_left(self.starts, vma.start)
-        del self.items[at], self.starts[at]
-        self.total -= vma.end - vma.start
+        """Take one whole mapping out."""
+        self.remove_all([vma])
+
+    def remove_all(self, inside: list[Vma]) -> None:
+        """Take whole mappings out, all there are between the first and the last; their references to files go."""
+        at = bisect.bisect_left(self.starts, inside[0].start)
+        del self.items[at : at + len(inside)], self.starts[at : at + len(inside)]
         self._opened(at)
-        if vma.file is not None:
-            vma.file.refs -= 1
-            if vma.file.refs == 0:
-                vma.file.release()
+        for vma in inside:
+            self.total -= vma.end - vma.start
+            if vma.file is not None:
+                vma.file.refs -= 1
+                if vma.file.refs == 0:
+                    vma.file.release()
 
     def _opened(self, at: int) -> None:
         """A mapping before index ``at`` has gone: searches for what fits the gap there have to see it again."""
@@ -159,11 +164,11 @@ class VmaList:
 
     def isolate(self, start: int, end: int) -> list[Vma]:
         """Split mappings at ``start`` and ``end``; returns those inside, in order. SysErr(ENOMEM) if there are too many."""
-        if len(self.items) > MAX_MAPPINGS:
-            raise SysErr(errno.ENOMEM)
         for edge in (start, end):
             vma = self.find(edge)
             if vma is not None and vma.start < edge:
+                if len(self.items) >= MAX_MAPPINGS:
+                    raise SysErr(errno.ENOMEM)
                 self._split(vma, edge)
         return self.overlapping(start, end)
 
@@ -178,10 +183,19 @@ class VmaList:
 
     def rejoin(self, start: int, end: int) -> None:
         """Join neighbours in and around [start, end) that have become alike."""
-        at = max(bisect.bisect_left(self.starts, start) - 1, 0)
-        while at + 1 < len(self.items) and self.items[at].start <= end:
-            if not self._join_next(at):
-                at += 1
+        low = max(bisect.bisect_left(self.starts, start) - 1, 0)
+        high = bisect.bisect_right(self.starts, end)
+        kept: list[Vma] = []
+        for vma in self.items[low:high]:
+            if kept and kept[-1].joins(vma):
+                kept[-1].end = vma.end
+                if vma.file is not None:
+                    vma.file.refs -= 1
+            else:
+                kept.append(vma)
+        if len(kept) < high - low:  # in one go: a program may have 65530 mappings that become one
+            self.items[low:high] = kept
+            self.starts[low:high] = [vma.start for vma in kept]
 
     def gap(self, size: int, *, low: int = MIN_ADDRESS, high: int = MMAP_TOP) -> int | None:
         """The highest free range of ``size`` bytes below ``high`` (mmap's top-down order), or None."""

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from prong.cell.fs.dirs import OverlayDir
+from prong.cell.fs.proc import processor
 from prong.cell.fs.proc.nodes import FIXED, LINKS, text
 from prong.cell.refusals import ADVICE
 from prong.cell.task import system as task_system
@@ -107,14 +108,8 @@ def mountinfo(kernel: Kernel, tid: int) -> bytes:
 @text("proc/cpuinfo")
 def cpuinfo(kernel: Kernel, tid: int) -> bytes:
     """One processor."""
-    lines = (
-        "processor\t: 0", "vendor_id\t: GenuineIntel", "cpu family\t: 6", "model\t\t: 0", "model name\t: prong cell",
-        "stepping\t: 0", "cpu MHz\t\t: 2000.000", "cache size\t: 1024 KB", "physical id\t: 0", "siblings\t: 1",
-        "core id\t\t: 0", "cpu cores\t: 1", "fpu\t\t: yes", "wp\t\t: yes",
-        "flags\t\t: fpu tsc cx8 cmov mmx fxsr sse sse2 syscall nx lm pni ssse3 cx16 sse4_1 sse4_2 popcnt",
-        "bogomips\t: 4000.00", "clflush size\t: 64", "cache_alignment\t: 64",
-    )  # fmt: skip
-    return ("\n".join(lines) + "\n\n").encode()
+    lines = (f"{name + chr(9) * (1 + (len(name) < 8))}: {value}\n" for name, value in processor.describe(kernel.cpu))
+    return ("".join(lines) + "\n").encode("latin-1")
 
 
 @text("proc/meminfo")
@@ -183,8 +178,8 @@ def machine_id(kernel: Kernel, tid: int) -> bytes:
 
 @text("told/generation")
 def generation(kernel: Kernel, tid: int) -> bytes:
-    """How many forks led here; a program that sees it change must forget its secrets."""
-    return b"%d\n" % kernel.process.generation
+    """An id no other fork has, after how many forks led here; a program that sees it change must forget its secrets."""
+    return b"%d-%s\n" % (kernel.process.generation, kernel.process.machine_id[:16])
 
 
 @text("proc/sys/kernel/random/boot_id")
