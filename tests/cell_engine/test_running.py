@@ -72,6 +72,29 @@ def test_stdin(cell: Cell) -> None:
     assert cell.run("input()", stdin=b"again\n").text == "'again'"
 
 
+def test_stdin_belongs_to_its_call(cell: Cell) -> None:
+    for _ in range(20):
+        assert cell.run("1", stdin=bytes(4 << 20)).ok, "what is never read is not kept either"
+    assert cell.run("1", stdin=b"left over\n").text == "1"
+    assert cell.run("input()", stdin=b"new\n").text == "'new'"
+    with pytest.raises(InvalidInput):
+        cell.run("1", stdin=bytes(30 << 20))
+    assert cell.run("input()", stdin=b"still fine\n").text == "'still fine'"
+
+
+def test_input_that_comes_before_the_call_that_reads_it(cell: Cell) -> None:
+    cell.write_stdin(b"early\n", eof=True)
+    assert cell.run("import sys; sys.stdin.read()", timeout=20).text == "'early\\n'"
+
+
+def test_waiting_for_input_after_a_call_that_had_its_own(cell: Cell) -> None:
+    assert cell.run("input()", stdin=b"own\n").text == "'own'"
+    timer = threading.Timer(0.2, lambda: cell.write_stdin(b"late\n"))
+    timer.start()
+    assert cell.run("input()", timeout=20).text == "'late'"
+    timer.join()
+
+
 def test_stdin_while_it_waits(cell: Cell) -> None:
     timer = threading.Timer(0.1, lambda: cell.write_stdin(b"late\n"))
     timer.start()

@@ -56,9 +56,15 @@ def test_page(
 
 
 def _flat(values: Iterable[object]) -> Iterator[object]:
-    """The values, and those in lists among them."""
+    """The values, those in lists among them, and the live forks of cells (a page may have dropped its handle)."""
     for value in list(values):
-        yield from value if isinstance(value, list) else (value,)
+        if isinstance(value, list):
+            yield from _flat(value)
+        elif isinstance(value, Cell):
+            yield from _flat(value.children)
+            yield value
+        else:
+            yield value
 
 
 def test_blocks_that_are_not_run_say_why(capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,9 +29,9 @@ from prong.cell.runtime_messages import (
     Run,
 )
 from prong.cell.runtime_protocol import FrameDecoder, encode
-from prong.cell.runtime_run import RunCollector
 from prong.guest import messages as m
 from prong.guest.pack import write_runtime
+from tests.guest.strict import RunCollector
 
 HANG = 30.0
 """Seconds after which a test gives up; generous, only against hangs."""

@@ -8,8 +8,8 @@ import pytest
 
 from prong.cell.results import Execution
 from prong.cell.runtime_messages import Finished, InterruptIgnored, Ping, Pong
-from prong.cell.runtime_run import RunCollector
 from tests.guest.harness import GuestProcess
+from tests.guest.strict import RunCollector
 
 SEED = 20240607
 FOREVER = [

@@ -25,9 +25,9 @@ from prong.cell.runtime_messages import (
     Started,
 )
 from prong.cell.runtime_protocol import FrameDecoder, encode
-from prong.cell.runtime_run import RunCollector
 from prong.errors import InvalidInput
 from prong.guest import messages as m
+from tests.guest.strict import RunCollector
 
 ERROR = {"name": "E", "value": "v", "traceback": [], "formatted": "E: v\n"}
 BUNDLE = {"data": {"text/plain": "t", "application/json": "[1]"}, "omitted": {}, "metadata": {"a/b": {"c": 1}}}

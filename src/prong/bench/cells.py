@@ -35,6 +35,14 @@ def _fill(template: Template, size: int) -> None:
         time.sleep(0.01)
 
 
+def _drain(template: Template) -> None:
+    """Empty the pool and keep it empty."""
+    template.keep_pool(0)
+    while template.parked:
+        template.fork().close()
+    _settle()
+
+
 def _settle() -> None:
     """Let background work of earlier probes end."""
     gc.collect()
@@ -68,10 +76,7 @@ def pooled_forks(engine: Engine, scale: float) -> list[Row]:
 def cold_forks(engine: Engine, scale: float) -> list[Row]:
     """The same with an empty pool: process, VM and page faults on demand."""
     template = engine.template()
-    template.keep_pool(0)
-    while template.parked:
-        template.fork().close()
-    _settle()
+    _drain(template)
     forks: list[float] = []
     outputs: list[float] = []
     for _ in range(int(100 * scale)):
@@ -132,11 +137,8 @@ def live(engine: Engine, scale: float) -> list[Row]:
 def thousand(engine: Engine, scale: float) -> list[Row]:
     """A thousand live cells, each a process of its own, each having run code."""
     template = engine.template()
-    template.keep_pool(0)
-    while template.parked:
-        template.fork().close()
+    _drain(template)
     count = max(int(1000 * min(scale, 1)), 10)
-    _settle()
     before = available()
     start = clock()
     cells = template.fork_many(count)

@@ -36,6 +36,14 @@ if TYPE_CHECKING:
     from prong.cell.runtime_messages import Completed, ContextInfo, ContextList
 
 FORK_TIMEOUT = 30.0
+MAX_STDIN = 8 << 20
+"""Bytes of standard input that come with a call."""
+
+
+class ForkFailed(ProngError):
+    """A fork could not be made a different computer (a hook raised, say); it was ended. ``data["log"]``: the traceback."""
+
+    default_code = "fork_failed"
 
 
 class Cell(Hosted):
@@ -77,10 +85,19 @@ class Cell(Hosted):
         """Have the runtime keep the fork contract now (reseed, hooks). Raises ProngError ``fork_failed``."""
         request = Fork(next(self._request_ids), self._facts())
         reply = self._ask(request, FORK_TIMEOUT)
-        if not isinstance(reply, Forked) or not reply.ok:
-            detail = reply.error.formatted if isinstance(reply, Forked) and reply.error is not None else ""
-            raise ProngError("the fork contract could not be kept", code="fork_failed", data={"log": detail})
+        self._check_fork()
+        if not isinstance(reply, Forked):
+            raise ForkFailed("the runtime did not keep the fork contract")
         self._fork_owed = False
+
+    def _check_fork(self) -> None:
+        """End this cell if its fork contract could not be kept: it must not run as somebody else's double."""
+        if self._void is not None:
+            self.close()
+            error = self._void.error
+            detail = "" if error is None else f": {error.name}: {error.value}"
+            log = "" if error is None else error.formatted
+            raise ForkFailed(f"the fork contract of cell {self.id} could not be kept{detail}", data={"log": log})
 
     def _facts(self) -> ForkFacts:
         return ForkFacts(os.urandom(32), self.identity.generation_id, {"hostname": self.identity.hostname})
@@ -107,6 +124,7 @@ class Cell(Hosted):
 
         Raises:
             InvalidInput: bad options. SandboxGone: the cell ended before. Conflict: the program in it has ended.
+            ForkFailed: the cell is a fork and could not be made a different computer; it is gone.
         """
         try:
             options = replace(options or RunOptions(), **fields)
@@ -115,11 +133,12 @@ class Cell(Hosted):
         with self._running:
             collector = self._begin(code, options)
             try:
-                self._connection.wait(lambda: collector.done or self.ended is not None or collector.trouble is not None)
+                self._connection.wait(lambda: collector.over or self._void is not None or self.ended is not None)
             except SandboxGone as gone:
                 return collector.execution(gone.message)
             finally:
                 self._run = None
+        self._check_fork()
         if collector.trouble is not None:
             if not collector.done and self.ended is None:
                 self.interrupt()
@@ -145,6 +164,12 @@ class Cell(Hosted):
         self._fork_owed = False
         collector = self._run = RunCollector(request.id, request.nonce, options)
         stdin = options.stdin or b""
+        if len(stdin) > MAX_STDIN:
+            raise InvalidInput(
+                f"stdin of {len(stdin)} bytes; the most is {MAX_STDIN}",
+                hint="use write_stdin, or a file in the cell",
+                data={"field": "stdin"},
+            )
         eof = options.stdin is not None
         self._connection.send("run", options.timeout, options.cpu, options.output, frame, stdin, eof)
         return collector
@@ -236,7 +261,8 @@ class Cell(Hosted):
         collector = self._run
         if collector is None:
             raise Conflict(f"cell {self.id} was not forked in the middle of a run")
-        if not self._connection.wait(lambda: collector.done or self.ended is not None, timeout):
+        if not self._connection.wait(lambda: collector.over or self._void is not None or self.ended is not None, timeout):
             raise LimitExceeded(f"the run did not end within {timeout} s", data={"limit": "join"})
         self._run = None
+        self._check_fork()
         return self._finish(collector)

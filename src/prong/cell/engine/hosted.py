@@ -58,6 +58,7 @@ class Hosted:
         self._decoder = FrameDecoder()
         self._run: RunCollector | None = None
         self._ready = False
+        self._void: Forked | None = None
         self._broken: ProngError | None = None
         self._reply: GuestMessage | None = None
         self._raw: list[tuple[int, bytes]] = []
@@ -92,6 +93,8 @@ class Hosted:
             run = self._run
             if run is not None and event.last_id < run.id and (run.interrupted or run.limit is not None):
                 self._connection.send("signal", int(_signal.SIGINT))  # it came before the run it was meant for began
+        elif isinstance(event, Forked) and not event.ok:
+            self._void = self._reply = event
         elif isinstance(event, Ready | WarmFailed | Forked):
             self._reply = event
         elif self._run is not None:

@@ -86,6 +86,11 @@ class RunCollector:
         """Whether the runtime has said its last word on this run."""
         return self.finished is not None or self.rejected is not None
 
+    @property
+    def over(self) -> bool:
+        """Whether waiting has no more point: done, or the caller's own function raised."""
+        return self.done or self.trouble is not None
+
     def output(self, channel: int, data: bytes) -> None:
         """Bytes on stdout or stderr. The host limits them; a host that does not is not believed."""
         stream = self._streams.get(channel)

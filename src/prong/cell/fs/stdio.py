@@ -90,7 +90,8 @@ class ChannelIn(_Channel):
         self.waitq.wake()
 
     def reopen_input(self) -> None:
-        """Host side: input may come again (the next call of a long-lived program)."""
+        """Host side: unread input goes, and new input may come (the next call of a long-lived program)."""
+        self.inbox.clear()
         self.closed = False
 
     def read(self, size: int) -> bytes:

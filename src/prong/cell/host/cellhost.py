@@ -49,6 +49,8 @@ class CellHost:
         self.account = CallAccount(kernel)
         self._out: list[Message] = []
         self._out_bytes = 0
+        stdin = self._input_file(STDIN)
+        self._own_stdin = stdin is not None and stdin.closed
         self._connect_channels()
 
     # -- life -----------------------------------------------------------------------------------------------------------
@@ -179,7 +181,10 @@ class CellHost:
             file.close_input()
 
     def reopen_input(self, channel: int) -> None:
-        """Input may come again after its end: each call has a standard input of its own."""
+        """A call with a standard input of its own begins, or has ended: what it left unread goes, and input may come again.
+
+        Input that came by itself stays, and so does its end: it may have come before the call that reads it.
+        """
         file = self._input_file(channel)
         if file is not None:
             file.reopen_input()
@@ -210,7 +215,9 @@ class CellHost:
         """A call of the runtime in one message: its limits, its stdin, its request frame."""
         hotset.prefetch(self.kernel.space)
         self.begin_call(wall, cpu, output)
-        self.reopen_input(STDIN)
+        if eof or self._own_stdin:
+            self.reopen_input(STDIN)
+        self._own_stdin = eof
         if stdin:
             self.feed(STDIN, stdin)
         if eof:

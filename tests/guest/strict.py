@@ -1,4 +1,4 @@
-"""One run, seen from outside: collects its output and events into an :class:`~prong.cell.results.Execution`. No I/O."""
+"""A collector that is stricter than the engine's: every frame that is not exactly in order is a failure of the runtime."""
 
 from __future__ import annotations
 
