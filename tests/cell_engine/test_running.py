@@ -156,12 +156,26 @@ def test_output_limit(cell: Cell) -> None:
     assert cell.run("print('more')").stdout == "more\n"
 
 
+def test_a_small_output_limit_leaves_room_for_the_result(cell: Cell) -> None:
+    done = cell.run("print('x' * 500); list(range(100))", output=10)
+    assert done.stdout == "x" * 10 and done.limit is not None
+    done = cell.run("list(range(100))", output=10)
+    assert done.text == str(list(range(100))) and done.limit is None
+
+
+def test_limits_are_over_with_their_call(cell: Cell) -> None:
+    assert cell.run("1", timeout=0.3, cpu=0.1, output=10).text == "1"
+    time.sleep(1.0)
+    assert cell.run("2").text == "2"
+    assert cell.ended is None
+
+
 def test_results_count_as_output(cell: Cell) -> None:
     """Rich results travel on the control stream; a program that shows for ever must not fill the caller's memory."""
     code = "while True: display('x' * 10_000)"
     done = cell.run(code, output=1_000_000, timeout=60)
     assert done.limit is not None and done.limit.name == "output"
-    assert sum(len(r.text or "") for r in done.results) <= 1_100_000
+    assert sum(len(r.text or "") for r in done.results) <= 2_200_000
 
 
 def test_overlay_limit(template: Template) -> None:

@@ -13,6 +13,7 @@ Rules for pages:
 - ``sh`` blocks run whole, with ``bash -eu``.
 - In expected output ``…`` stands for any text of a line, a line of only ``…`` for any lines, and what cannot be the same
   twice (times, sizes, ids, made-up names) may differ; see :func:`pattern`.
+- ``<!-- needs image: NAME -->`` on the line before a block: it is run where that image is built.
 - ``<!-- not run: REASON -->`` on the line before a block exempts it; REASON begins with one of :data:`REASONS`.
 """
 
@@ -29,9 +30,10 @@ _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[\w-]*)\s*$")
 _NOT_RUN = re.compile(r"^\s*<!-- not run: (?P<reason>.+?) -->\s*$")
 _PROMPT = re.compile(r"^c\d+ >>> ")
 _REPL = re.compile(r"prong repl( --[\w-]+ [^|<>&;]+)*$")
+_NEEDS = re.compile(r"^\s*<!-- needs image: (?P<image>\w+) -->\s*$")
 _HERE = re.compile(r"<<-?\s*'?(?P<word>\w+)'?")
 
-SNAPSHOT = r"\b(?=[a-z2-7]*[2-7])[a-z2-7]{26}\b"
+SNAPSHOT = r"\b[a-z2-7]{26}\b"
 """A snapshot's id."""
 _VOLATILE = (
     (r"\d[\d,.]* ?(?:ms|µs|s|ns|KiB|MiB|GiB|KB|MB|GB|[KMG])\b", r"\d[\d,.]* ?(?:ms|µs|s|ns|KiB|MiB|GiB|KB|MB|GB|[KMG])\b"),
@@ -48,9 +50,10 @@ _PARTS = re.compile("|".join(f"(?P<v{i}>{written})" for i, (written, _) in enume
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block: the line its first line of text is on, its language, its text, and why it is not run, if so.
+    """One fenced block: the line its first line of text is on, its language, its text, why it is not run, if so.
 
-    ``after``: how many lines lie between it and the block before; 1 for one straight after.
+    ``needs``: the image it is for, if not the default one. ``after``: how many lines lie between it and the block
+    before; 1 for one straight after.
     """
 
     page: str
@@ -58,6 +61,7 @@ class Block:
     language: str
     text: str
     not_run: str = ""
+    needs: str = ""
     after: int = 1 << 30
 
     @property
@@ -89,21 +93,23 @@ def blocks(page: Path) -> list[Block]:
     name = str(page.relative_to(REPOSITORY))
     found: list[Block] = []
     lines = page.read_text(encoding="utf-8").splitlines()
-    reason, at, previous_end = "", 0, -(1 << 30)
+    reason, needs, at, previous_end = "", "", 0, -(1 << 30)
     while at < len(lines):
         line = lines[at]
         fence = _FENCE.match(line)
         if fence is None:
             note = _NOT_RUN.match(line)
+            image = _NEEDS.match(line)
             reason = note["reason"] if note else "" if line.strip() else reason
+            needs = image["image"] if image else "" if line.strip() else needs
             at += 1
             continue
         end = at + 1
         while end < len(lines) and lines[end].strip() != "```":
             end += 1
         body = "\n".join(text.removeprefix(fence["indent"]) for text in lines[at + 1 : end])
-        found.append(Block(name, at + 2, fence["language"], body, reason, at - previous_end - 1))
-        reason, previous_end, at = "", end, end + 1
+        found.append(Block(name, at + 2, fence["language"], body, reason, needs, at - previous_end - 1))
+        reason, needs, previous_end, at = "", "", end, end + 1
     return found
 
 

@@ -26,11 +26,12 @@ class Differs(AssertionError):
 
 @dataclass
 class Page:
-    """One page being run: its directory, its environment, and the namespace of its Python blocks."""
+    """One page being run: its directory, its data directory, the images there are, the namespace of its Python blocks."""
 
     path: Path
     folder: Path
     home: Path
+    images: frozenset[str] = frozenset()
     namespace: dict[str, Any] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
     session: Session | None = None
@@ -51,7 +52,7 @@ class Page:
         found = blocks(self.path)
         count = 0
         for block, following in zip(found, [*found[1:], None], strict=True):
-            if block.not_run:
+            if block.not_run or (block.needs and block.needs not in self.images):
                 continue
             if block.language == "python":
                 shown = following if following is not None and following.language == "text" else None

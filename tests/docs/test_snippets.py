@@ -44,7 +44,8 @@ def test_page(
     template = docs_engine.template()
     with template.fork() as cell:
         names = {"__name__": "__main__", "engine": docs_engine, "template": template, "cell": cell}
-        page = Page(path, tmp_path, docs_home, names)
+        images = frozenset(name for image in docs_engine.images.list() for name in image.names)
+        page = Page(path, tmp_path, docs_home, images, names)
         try:
             assert page.run() > 0
         finally:

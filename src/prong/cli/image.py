@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
 @image_app.command("build", epilog="Example: prong image build ./tools.yaml --tag tools")
 def build(
     context: typer.Context,
-    spec: Annotated[str, typer.Argument(help="A built-in spec (base, node, programs, python, testsuite, wheels) or a YAML file.")],
+    spec: Annotated[str, typer.Argument(help="Built in: base, node, programs, python, testsuite, wheels; or a YAML file.")],
     tag: TagOption = None,
     force: Annotated[bool, typer.Option("--force", help="Build anew, with today's packages.")] = False,
     as_json: JsonFlag = False,

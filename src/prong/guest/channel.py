@@ -8,6 +8,7 @@ everything queued; nobody ever waits for the lock.
 from __future__ import annotations
 
 import threading
+from array import array
 from collections import deque
 from errno import ENOTTY
 from fcntl import ioctl
@@ -42,7 +43,9 @@ class Channel:
         self._lock = threading.Lock()
         self._decode = JSONDecoder().decode
         self._encode = JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-        self._room = bytearray(8 + CHUNK)
+        self._room = array("B", bytes(CHUNK))
+        self._view = memoryview(self._room)
+        self._exchanged = bytearray(8) + self._room.buffer_info()[0].to_bytes(8, "little")
         self._one_call = True
         self.rehearsing = False
         """While true, events are encoded and dropped: the template's rehearsal has no listener."""
@@ -81,11 +84,11 @@ class Channel:
         while outbox:
             parts.append(outbox.popleft())
         data = b"".join(parts)
-        room = self._room
-        room[:8] = len(data).to_bytes(8, "little")
-        room[8 : 8 + len(data)] = data
+        exchanged, view = self._exchanged, self._view
+        exchanged[:8] = len(data).to_bytes(8, "little")
+        view[: len(data)] = data
         try:
-            got = ioctl(self._descriptor, EXCHANGE, room, True)
+            got = ioctl(self._descriptor, EXCHANGE, exchanged, True)
         except InterruptedError:
             return
         except OSError as error:
@@ -97,7 +100,7 @@ class Channel:
             return
         if not got:
             raise ControlClosed("end of stream")
-        self._input += room[8 : 8 + got]
+        self._input += view[:got]
 
     def unread(self, request: dict[str, Any]) -> None:
         """Put a request in front of the input, as if just read (the rehearsal uses the path real requests take)."""

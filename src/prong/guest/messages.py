@@ -48,8 +48,10 @@ MAX_FRAME = 8 * 1024 * 1024
 MIN_SEED = 32
 
 CONTROL_FD_VARIABLE = "PRONG_CONTROL_FD"
-EXCHANGE = 0x50520001
-"""An ioctl of the control stream: 8 bytes little-endian length, that many bytes out; returns how many came in there."""
+EXCHANGE = 0x50520002
+"""An ioctl of the control stream; its argument is two 64-bit numbers, a size and an address: writes that many bytes from
+there, waits for input, puts it there too, and returns its size. (fcntl.ioctl keeps the GIL for arguments over 1024 bytes:
+with the bytes themselves as argument no other thread would run while the runtime waits.)"""
 FORK_SIGNAL = 64
 """SIGRTMAX on Linux: tells a live fork, in the middle of running code, that it is one."""
 GENERATION_FILE = "/run/prong/generation"

@@ -148,6 +148,13 @@ class Cell(Hosted):
     def _begin(self, code: str | None, options: RunOptions) -> RunCollector:
         if self.ended is not None:
             raise Conflict(f"the program in cell {self.id} has ended: {self.ended.describe()}")
+        stdin = options.stdin or b""
+        if len(stdin) > MAX_STDIN:
+            raise InvalidInput(
+                f"stdin of {len(stdin)} bytes; the most is {MAX_STDIN}",
+                hint="use write_stdin, or a file in the cell",
+                data={"field": "stdin"},
+            )
         request = Run(
             id=next(self._request_ids),
             code=code,
@@ -163,13 +170,6 @@ class Cell(Hosted):
         frame = encode(request)
         self._fork_owed = False
         collector = self._run = RunCollector(request.id, request.nonce, options)
-        stdin = options.stdin or b""
-        if len(stdin) > MAX_STDIN:
-            raise InvalidInput(
-                f"stdin of {len(stdin)} bytes; the most is {MAX_STDIN}",
-                hint="use write_stdin, or a file in the cell",
-                data={"field": "stdin"},
-            )
         eof = options.stdin is not None
         self._connection.send("run", options.timeout, options.cpu, options.output, frame, stdin, eof)
         return collector

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from prong.cell.host.spec import SHOWN_ROOM
 from prong.cell.results import ErrorInfo, Execution, LimitHit, Refused, Result
 from prong.cell.runtime_messages import Display, Failed, Finished, GuestMessage, MainResult
 from prong.cell.runtime_messages import Refused as RequestRefused
@@ -79,7 +80,8 @@ class RunCollector:
             2: _Stream(lambda text: self._tell(self.options.on_stderr, text)),
         }
         allowed = self.options.output
-        self._output_left = self._shown_left = math.inf if allowed is None else allowed
+        self._output_left = math.inf if allowed is None else allowed
+        self._shown_left = self._output_left + SHOWN_ROOM
 
     @property
     def done(self) -> bool:

@@ -196,19 +196,19 @@ class ChannelDuplex(ChannelIn, ChannelOut):
         """EXCHANGE: write and wait for input in one call, of prong's own runtime. EINTR means: written, nothing read."""
         if request != EXCHANGE:
             return ChannelIn.ioctl(self, kernel, task, request, arg)
+        size, address = struct.unpack("<QQ", kernel.mem.read(arg, 16))
         if task.scratch is None:
-            size = kernel.mem.u64(arg)
             if size > EXCHANGE_ROOM:
                 raise SysErr(errno.EINVAL)
             if size:
-                self.write(kernel.mem.read(arg + 8, size))
+                self.write(kernel.mem.read(address, size))
             task.scratch = True
         if not self.inbox:
             if self.closed:
                 return 0
             raise Wait((self.waitq,), restart=False)
         data = self.read(EXCHANGE_ROOM)
-        kernel.mem.write(arg + 8, data)
+        kernel.mem.write(address, data)
         return len(data)
 
     def poll(self) -> int:

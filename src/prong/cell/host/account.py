@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from prong.cell.abi.numbers import NR
-from prong.cell.host.spec import CONTROL, STDERR, STDOUT, CallLimits
+from prong.cell.host.spec import CONTROL, SHOWN_ROOM, STDERR, STDOUT, CallLimits
 
 if TYPE_CHECKING:
     from prong.cell.host.wire import Message
@@ -55,7 +55,7 @@ class CallAccount:
         cpu = self.kernel.cpu.cpu_time(None)
         self._cpu_end = None if limits.cpu is None else cpu + int(limits.cpu * 1e9)
         self._output_left = limits.output
-        self._shown_left = limits.output or 0
+        self._shown_left = (limits.output or 0) + SHOWN_ROOM
 
     def end(self) -> None:
         """The call is over; nothing more is limited until the next."""
@@ -71,7 +71,7 @@ class CallAccount:
     def count_output(self, channel: int, data: bytes) -> bytes:
         """Book output; returns the part that still fits.
 
-        What the runtime sends (rich results) has an allowance of its own, of the same size; it is never cut.
+        What the runtime sends (rich results) has an allowance of its own, a MiB larger; it is never cut.
         """
         if self._output_left is None:
             return data

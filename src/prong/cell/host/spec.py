@@ -12,6 +12,9 @@ from prong.errors import InvalidInput
 STDIN, STDOUT, STDERR, CONTROL = 0, 1, 2, 3
 """Channel numbers on the control connection."""
 
+SHOWN_ROOM = 1 << 20
+"""Bytes a call may send as rich results, beside as many as its output limit says."""
+
 CONTROL_FD = 1_000_003
 """The descriptor number of the control stream inside a cell: out of the way of every table and loop."""
 
