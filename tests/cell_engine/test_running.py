@@ -260,6 +260,14 @@ def test_interrupt_of_sleep_and_of_nothing(cell: Cell) -> None:
     assert done.error is not None and done.error.name == "KeyboardInterrupt"
 
 
+def test_threads_go_on_between_runs(cell: Cell) -> None:
+    """The runtime waits for the next request in one system call; it must not hold the interpreter's lock meanwhile."""
+    code = "n = 0\ndef count():\n    global n\n    while True: n += 1; time.sleep(0.01)\n"
+    cell.run("import threading, time\n" + code + "threading.Thread(target=count, daemon=True).start()")
+    time.sleep(1.0)
+    assert int(cell.run("n").text or 0) > 10
+
+
 def test_threads_go_on_between_runs_and_output_does_not_stop_them(cell: Cell) -> None:
     """A thread that prints while nobody listens must not block files, stats or the next run."""
     code = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -137,6 +138,39 @@ def test_node_crypto_zlib_wasm(run: Run) -> None:
     got.remove("4329787752e75d1de359a05806e492d4")
     sha = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert got == [sha, "true", "3000", "704982704", "655360"]
+
+
+def test_node_is_forked_live(engine: Engine, images: Callable[[str], str]) -> None:
+    """A JIT, its thread pool, a worker and timers go on in every fork, from the same point, apart from each other."""
+    source = """
+        const {Worker} = require("worker_threads");
+        const body = 'require("worker_threads").parentPort.on("message", function (m) { this.postMessage(m * 2); })';
+        const worker = new Worker(body, {eval: true});
+        let n = 0;
+        const timer = setInterval(() => worker.postMessage(n++), 100);
+        worker.on("message", m => {
+            console.log(m);
+            if (m === 20) { clearInterval(timer); worker.terminate(); }
+        });
+    """
+    limits = Limits(memory=1024 * MIB)
+    said: list[list[str]] = [[], [], []]
+    with contextlib.ExitStack() as stack:
+        cells = [stack.enter_context(engine.program(images("node"), Program(("/usr/bin/node", "-e", source)), limits))]
+        cells[0].attach_output(RunCollector(1, "", RunOptions(on_stdout=said[0].append)))
+        cells[0].start()
+        while "4" not in "".join(said[0]).split():
+            assert cells[0].wait_end(0.05) is None
+        cells += [stack.enter_context(fork) for fork in cells[0].fork(2)]
+        for i in (1, 2):
+            cells[i].attach_output(RunCollector(1, "", RunOptions(on_stdout=said[i].append)))
+        ends = [cell.wait_end(100) for cell in cells]
+    assert [end and end.code for end in ends] == [0, 0, 0], ends
+    whole = [str(i) for i in range(0, 21, 2)]
+    numbers = ["".join(parts).split() for parts in said]
+    assert numbers[0] == whole
+    for after in numbers[1:]:
+        assert after and after == whole[-len(after) :], "it went on where its parent was"
 
 
 def test_perl(run: Run) -> None:

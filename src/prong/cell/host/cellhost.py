@@ -264,8 +264,8 @@ class CellHost:
             sched.current = None
         build.apply_identity(self.kernel, identity)
         self.power_on()
-        if running:
-            self.kernel.signals.post(64, sched.leader)
+        if running and isinstance(self.kernel.fds.files.get(CONTROL_FD), ChannelDuplex):
+            self.kernel.signals.post(64, sched.leader)  # for the runtime; it would end a program that does not expect it
         self.channel.send("ready", time.monotonic_ns())
 
 
