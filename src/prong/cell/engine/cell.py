@@ -251,7 +251,7 @@ class Cell(Hosted):
         if run is None:
             self._fork_owed = True
         else:
-            self._run = RunCollector(run.id, run.nonce, RunOptions())
+            self._run = RunCollector(run.id, run.nonce, run.options.without_sinks())
 
     def join(self, timeout: float | None = None) -> Execution:
         """In a fork made while code was running: wait for that code to end *here* and return what it did since the fork.

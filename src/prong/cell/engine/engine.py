@@ -98,7 +98,7 @@ class Engine:
 
     def _load(self, name: str, step: Step, images: ImageProgress) -> Template:
         stored = self._stored_template(name, step, images)
-        spawner = Spawner(self.images.get(stored.manifest.image).root)
+        spawner = Spawner(self.images.get(stored.manifest.image).root, memory=stored.manifest.memory.size)
         try:
             return Template(name, stored, spawner)
         except RemoteError as e:
@@ -184,7 +184,7 @@ class Engine:
         trial_folder.mkdir()
         try:
             manifest = write_snapshot(cell, trial_folder, Origin(cpu=host_cpu(), image=image.digest), durable=False)
-            spawner = Spawner(image.root)
+            spawner = Spawner(image.root, memory=manifest.memory.size)
             trial = Template("(trial)", Stored(trial_folder, manifest), spawner)
             try:
                 written, read = trial.rehearsed_pages()

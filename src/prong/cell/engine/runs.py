@@ -6,7 +6,7 @@ import codecs
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from prong.cell.host.spec import SHOWN_ROOM
@@ -40,6 +40,10 @@ class RunOptions:
     on_stdout: TextSink | None = None
     on_stderr: TextSink | None = None
     on_result: Callable[[Result], None] | None = None
+
+    def without_sinks(self) -> RunOptions:
+        """The same, telling nobody while it runs."""
+        return replace(self, on_stdout=None, on_stderr=None, on_result=None)
 
 
 class _Stream:
@@ -96,9 +100,18 @@ class RunCollector:
     def output(self, channel: int, data: bytes) -> None:
         """Bytes on stdout or stderr. The host limits them; a host that does not is not believed."""
         stream = self._streams.get(channel)
-        if stream is not None and len(data) <= self._output_left:
-            self._output_left -= len(data)
-            stream.feed(data)
+        if stream is None:
+            return
+        self._output_left -= len(data)
+        if self._output_left < 0:
+            self._over_output()
+            return
+        stream.feed(data)
+
+    def _over_output(self) -> None:
+        """More came than the host should have let through: it is dropped, and that is told."""
+        if self.limit is None:
+            self.limit = LimitHit("output", float(self.options.output or 0))
 
     def count_shown(self, size: int) -> None:
         """Bytes arrived that may belong to rich results; beyond the output limit those are dropped."""
@@ -131,6 +144,7 @@ class RunCollector:
 
     def _show(self, result: Result) -> None:
         if self._shown_left < 0:
+            self._over_output()
             return
         self.results.append(result)
         self._tell(self.options.on_result, result)

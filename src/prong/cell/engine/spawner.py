@@ -53,10 +53,14 @@ class SpawnerDied(ProngError):
 class Spawner:
     """One running spawner, jailed onto ``image_root``. Thread-safe. Close it to end it and every cell it made.
 
+    Args:
+        image_root: the image's tree.
+        memory: bytes of guest memory its cells have at most; its processes may map that and HOST_ROOM more. None: any.
+
     Raises HostUnfit when the host cannot give the jail.
     """
 
-    def __init__(self, image_root: Path) -> None:
+    def __init__(self, image_root: Path, *, memory: int | None = None) -> None:
         ours, theirs = socket_pair()
         self._stderr = os.memfd_create("prong-spawner-stderr", os.MFD_CLOEXEC)
         command = [sys.executable, "-I", "-m", "prong.cell.host.spawner", str(theirs.fileno())]
@@ -65,7 +69,7 @@ class Spawner:
         self.connection = Connection(ours, _no_events, name="the spawner")
         self._lock = threading.Lock()
         try:
-            self.report = self._request("config", {"root": str(image_root)}, timeout=START_TIMEOUT)
+            self.report = self._request("config", {"root": str(image_root), "memory": memory}, timeout=START_TIMEOUT)
         except ProngError as e:
             self.close()
             if e.code in ("jail_unfit", "host_unfit"):

@@ -38,6 +38,8 @@ from prong.kvm import abi
 from prong.kvm.device import Kvm
 
 NOBODY = 65534
+HOST_ROOM = 2 << 30
+"""Bytes of address space a cell host may use beside its guest's memory."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,11 @@ _REQUESTS: dict[str, Callable[..., Any]] = {
 }
 
 
+def _address_space(memory: int | None) -> int | None:
+    """RLIMIT_AS of the jail's processes: the guest's memory, the overlay and Python need room; the rest is refused."""
+    return None if memory is None else memory + HOST_ROOM
+
+
 def main() -> None:
     """Configure, close the jail, serve."""
     channel = Channel(socket.socket(fileno=int(sys.argv[1])))
@@ -216,7 +223,7 @@ def main() -> None:
             policy=vmm_policy((abi.KVM_RUN, *abi.ALL)),
             keep_fds=keep,
             identity=Uid(NOBODY, NOBODY) if os.geteuid() == 0 else None,
-            rlimits=rlimits.Rlimits(address_space=None, file_size=1 << 38),
+            rlimits=rlimits.Rlimits(address_space=_address_space(config["memory"]), file_size=1 << 38),
         )
         jail = enter(spec)
         jail.seal()
