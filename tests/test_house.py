@@ -13,8 +13,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 # Written apart, so that this file does not hold what it looks for.
 REGISTRY_HOSTS = tuple(
-    ".".join(words)
-    for words in (("pypi", "org"), ("pythonhosted", "org"), ("registry", "npmjs"), ("deb", "debian", "org"))
+    ".".join(words) for words in (("pypi", "org"), ("pythonhosted", "org"), ("registry", "npmjs"), ("deb", "debian", "org"))
 )
 SCRIPTS = ("scripts/setup", "scripts/test", "scripts/lint", "scripts/demo", "scripts/bench", "scripts/lock", ".ci/run")
 

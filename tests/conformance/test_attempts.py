@@ -15,7 +15,7 @@ from prong.conformance.suite import Bench, Rules, run_module
 pytestmark = pytest.mark.kvm
 
 RUNNER = "/root/incell.py"
-HELPER = '''
+HELPER = """
 import os, signal, socket, time, unittest
 
 class Cases(unittest.TestCase):
@@ -38,7 +38,7 @@ class Fixture(unittest.TestCase):
 
 class Last(unittest.TestCase):
     def test_m(self): pass
-'''
+"""
 
 
 class SampleBench:

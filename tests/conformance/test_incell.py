@@ -90,7 +90,6 @@ class BadFixture(unittest.TestCase):
         """Never runs."""
 
 
-
 def test_every_outcome_is_told_once() -> None:
     lines = run(Sample)
     assert lines.sent[0] == {"found": 8}

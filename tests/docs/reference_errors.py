@@ -50,4 +50,3 @@ def _codes(classes: set[str]) -> set[tuple[str, str, str]]:
                 if keyword.arg == "code" and isinstance(keyword.value, ast.Constant):
                     found.add((str(keyword.value.value), node.func.id, module))
     return found
-

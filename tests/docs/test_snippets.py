@@ -37,9 +37,7 @@ def docs_engine(docs_home: Path) -> Iterator[Engine]:
 
 @pytest.mark.kvm
 @pytest.mark.parametrize("path", WITH_BLOCKS, ids=lambda path: str(path.relative_to(REPOSITORY)))
-def test_page(
-    path: Path, docs_engine: Engine, docs_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_page(path: Path, docs_engine: Engine, docs_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRONG_HOME", str(docs_home))
     template = docs_engine.template()
     with template.fork() as cell:

@@ -167,4 +167,3 @@ def _image_name(engine: Engine, digest: str) -> str:
 def _summary(template: Template, engine: Engine) -> dict[str, Json]:
     manifest: dict[str, Json] = template.manifest.model_dump(mode="json")
     return {**manifest, "image_name": _image_name(engine, template.manifest.image)}
-

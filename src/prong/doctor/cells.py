@@ -132,9 +132,7 @@ def check_limits(limits: Limits) -> Check:
     if not low:
         return ok("rlimits", found)
     lines = "\\n".join(f"* hard {entry}" for entry in low)
-    return warn(
-        "rlimits", found, f"printf '{lines}\\n' | sudo tee /etc/security/limits.d/prong.conf, then log in again"
-    )
+    return warn("rlimits", found, f"printf '{lines}\\n' | sudo tee /etc/security/limits.d/prong.conf, then log in again")
 
 
 def check_memory(memory: Memory) -> Check:
