@@ -2,7 +2,7 @@
 
 Words
 -----
-kernel layer  what answers the program's system calls: ``core``, ``memory``, ``task``, ``fs``, ``ipc``; it makes no host calls.
+kernel layer  what answers the program's system calls: ``core``, ``memory``, ``task``, ``fs``, ``ipc``; no host calls.
 cpu           the virtual CPU and the run loop.
 program       loading executables.
 host          the jailed process that carries one cell, and the spawner it is forked from.

@@ -62,6 +62,7 @@ class Run:
     filename: str | None = None
     display_limit: int | None = None
     announce: bool = False
+    own_input: bool = False
     fork: ForkFacts | None = None
 
     def __post_init__(self) -> None:
@@ -82,6 +83,7 @@ class Run:
             "filename": self.filename,
             "display_limit": self.display_limit,
             "announce": self.announce or None,
+            "own_input": self.own_input or None,
             "fork": None if self.fork is None else self.fork.fields(),
         }
         asked = {name: value for name, value in optional.items() if value is not None}

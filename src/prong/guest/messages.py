@@ -8,7 +8,8 @@ Requests (host to guest); every one has ``id``, a positive integer the host neve
 =============  =======================================================================================================
 ``run``        ``nonce`` text; ``mode`` cell|script|file; ``code`` text, or ``filename`` for mode file; optional
                ``context`` (cell: default ``main``; script, file: default a fresh namespace), ``env`` {name: value or
-               null}, ``cwd``, ``argv`` list, ``filename``, ``display_limit`` bytes, ``announce`` bool, ``fork``
+               null}, ``cwd``, ``argv`` list, ``filename``, ``display_limit`` bytes, ``announce`` bool,
+               ``own_input`` bool (what it leaves unread of stdin is not for the next run), ``fork``
                {seed, generation, info}: keep the fork contract first, and run nothing when that fails
 ``fork``       ``seed`` at least 32 bytes as hex; ``generation`` text; ``info`` object shown by ``prong.info()``
 ``contexts``   ``op`` create|list|remove|reset; ``name`` (all but list); ``cwd`` (create)

@@ -23,6 +23,7 @@ _FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
         "argv": (list, type(None)),
         "display_limit": (int, type(None)),
         "announce": (bool, type(None)),
+        "own_input": (bool, type(None)),
         "fork": (dict, type(None)),
     },
     m.FORK: {"seed": _TEXT, "generation": _TEXT_OR_NONE, "info": (dict, type(None))},

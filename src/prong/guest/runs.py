@@ -79,6 +79,8 @@ class Runner:
         problems, _ = shield(surroundings.undo)
         shield(self.restore_interpreter)
         shield(streams.mend)
+        if request.get("own_input"):
+            shield(streams.forget_input)
         if problems:
             shield(lambda: print(*problems, sep="\n", file=sys.stderr))
         if error is not None:

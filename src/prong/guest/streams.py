@@ -48,6 +48,13 @@ def mend() -> None:
             setattr(sys, name, original)
 
 
+def forget_input() -> None:
+    """Give ``sys.stdin`` a new reader: the old one holds what a run read ahead of its own input and did not use."""
+    if type(sys.stdin) is io.TextIOWrapper:
+        sys.stdin = _open(0, "r", "surrogateescape")
+        setattr(sys, "__stdin__", sys.stdin)  # noqa: B010  # final only to type checkers
+
+
 def flush() -> None:
     """Flush stdout and stderr. Raises what flushing raises (a closed descriptor, a user's stream)."""
     for stream in (getattr(sys, "stdout", None), getattr(sys, "stderr", None)):

@@ -50,7 +50,7 @@ class Cell(Hosted):
     """One cell, from outside. Thread-safe; runs queue up behind each other, everything else may happen meanwhile.
 
     Attributes, beside those of :class:`~prong.cell.engine.hosted.Hosted`:
-        parent: the cell it was forked from live, if any. children: those forked from it.
+        parent: the cell it was forked from live, if any. children: those forked from it that are not closed.
     """
 
     def __init__(self, sock: socket.socket, descent: Descent, identity: Identity, *, parent: Cell | None = None) -> None:
@@ -61,7 +61,7 @@ class Cell(Hosted):
         self._request_ids = itertools.count(1)
         self._fork_owed = False
         if parent is not None:
-            parent.children.append(self)
+            parent.children = [c for c in parent.children if not c.closed] + [self]
 
     def wait_runtime(self, timeout: float) -> None:
         """Wait for the Python runtime's ``ready``. Raises BuildFailed with the warm-up's traceback."""
@@ -165,6 +165,7 @@ class Cell(Hosted):
             cwd=options.cwd,
             argv=options.argv,
             filename=options.filename,
+            own_input=options.stdin is not None,
             fork=self._facts() if self._fork_owed else None,
         )
         frame = encode(request)
