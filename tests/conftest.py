@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,7 +30,11 @@ _leaks = pytest.StashKey[list[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Remember what was there before; become the reaper of whatever the tests start."""
+    """Remember what was there before; become the reaper of whatever the tests start.
+
+    A shell ignores SIGINT for what it starts in the background, and children inherit that; some tests send it to theirs.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[_before] = (_shm_names(), _mounts())
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 

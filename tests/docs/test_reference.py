@@ -6,6 +6,7 @@ from dataclasses import fields
 
 import pytest
 
+from prong.cell.host.spec import CallLimits
 from prong.cell.limits import Limits
 from tests.docs import reference, reference_limits
 
@@ -26,7 +27,7 @@ def test_generating_twice_gives_the_same(wanted: dict[str, str]) -> None:
 
 
 def test_every_limit_is_explained() -> None:
-    names = {field.name for field in fields(Limits)}
+    names = {field.name for kind in (Limits, CallLimits) for field in fields(kind)}
     assert set(reference_limits.MEANINGS) == set(reference_limits.REPORTS) == names
 
 
