@@ -120,6 +120,7 @@ def test_on_a_terminal(typist: pexpect.spawn[str]) -> None:
     typist.expect("SyntaxError")
     typist.expect(">>> ")
     typist.send("forget this")
+    typist.expect("forget this")  # echoed: the line editor is reading
     typist.sendintr()
     typist.expect(">>> ")
     typist.sendline(":fork")
