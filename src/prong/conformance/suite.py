@@ -18,7 +18,6 @@ from prong.conformance.attempt import Attempt, HostHung
 from prong.conformance.cases import Case, ModuleResult
 from prong.errors import NotFound, ProngError
 from prong.image.events import Progress, silent
-from prong.image.manifest import Image
 from prong.image.spec import load_spec
 from prong.store.paths import Paths
 
@@ -78,29 +77,22 @@ class Bench:
 
 
 def prepare(paths: Paths, *, step: Step = lambda _: None, images: Progress = silent) -> None:
-    """Build the image if it is not there, and the template. Raises BuildFailed, HostUnfit."""
+    """Build the image if it is not there, and the template unless it is there and made by this source tree of that image.
+
+    Raises BuildFailed, HostUnfit.
+    """
     source = Path(__file__).with_name("incell.py").read_text(encoding="utf-8")
     warm = _WARM.format(path=RUNNER, source=source)
     with Engine(paths) as engine:
-        image = _image(engine, images)
-        if not _is_made(engine, image, warm):
-            spec = TemplateSpec(TEMPLATE, image=image.digest, warm=warm, memory=LIMITS.memory)
-            engine.create_template(spec, replace=True, step=step)
-
-
-def _image(engine: Engine, progress: Progress) -> Image:
-    found = [image for image in engine.images.list() if IMAGE in image.names]
-    return found[0] if found else engine.images.build(load_spec(IMAGE), progress=progress)
-
-
-def _is_made(engine: Engine, image: Image, warm: str) -> bool:
-    """Whether the template there is made of exactly this image and warm-up by this source tree."""
-    stamp = engine.paths.templates / f".{TEMPLATE}.stamp"
-    wanted = f"{image.digest} {hashlib.sha256(warm.encode()).hexdigest()} {source_digest()}"
-    if stamp.is_file() and stamp.read_text() == wanted and _exists(engine):
-        return True
-    stamp.write_text(wanted)
-    return False
+        image = engine.images.build(load_spec(IMAGE), progress=images)  # at once if it is there
+        stamp = paths.templates / f".{TEMPLATE}.stamp"
+        wanted = f"{image.digest} {hashlib.sha256(warm.encode()).hexdigest()} {source_digest()}"
+        if _exists(engine) and stamp.is_file() and stamp.read_text() == wanted:
+            return
+        stamp.unlink(missing_ok=True)
+        spec = TemplateSpec(TEMPLATE, image=image.digest, warm=warm, memory=LIMITS.memory)
+        engine.create_template(spec, replace=True, step=step)
+        stamp.write_text(wanted)
 
 
 def _exists(engine: Engine) -> bool:
