@@ -104,3 +104,22 @@ def test_modules_that_do_not_begin(template: Template, monkeypatch: pytest.Monke
     ):
         (case,) = outcome_of(template, source, monkeypatch).cases
         assert case.outcome == outcome, source
+
+
+def test_waiting_for_a_refused_process_is_ended_early_and_left_out(
+    template: Template, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prong.conformance.attempt.REFUSED_SILENCE", 1.0)
+    source = """
+import os, time, unittest
+class T(unittest.TestCase):
+    def test_waits(self):
+        try:
+            os.fork()
+        except PermissionError:
+            time.sleep(1000)
+"""
+    result = outcome_of(template, source, monkeypatch)
+    (case,) = result.cases
+    assert case.outcome == "hung" and case.refused == 1 and "refused call" in case.detail
+    assert Totals.of([result]).good

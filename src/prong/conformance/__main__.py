@@ -18,7 +18,7 @@ from prong.conformance.cases import ModuleResult, Totals
 from prong.conformance.slow import SLOW
 from prong.conformance.suite import Rules, Run, find_modules, prepare
 from prong.errors import InvalidInput, ProngError
-from prong.image.events import BuildEvent
+from prong.image.events import BuildEvent, Stage
 from prong.store.paths import Paths
 
 DOCS = Path(__file__).parents[3] / "docs" / "cells.md"
@@ -64,7 +64,8 @@ def run(options: argparse.Namespace, console: Console) -> list[ModuleResult]:
     paths = Paths.resolve().ensure()
 
     def image_step(event: BuildEvent) -> None:
-        console.print(f"image: {event}", markup=False)
+        if event.stage is not Stage.DONE:
+            console.print(f"image: {event.stage.value}: {event.message}", markup=False)
 
     with console.status("preparing the template"):
         prepare(paths, step=lambda step: console.print(f"template: {step}"), images=image_step)

@@ -33,13 +33,17 @@ class HostHung(ProngError):
 
 @dataclass
 class Running:
-    """What is known to run right now: a label, the ordinal to go on from afterwards, refusals by then, since when."""
+    """What is known to run right now: a label, the ordinal to go on from afterwards, refusals by then, since when.
+
+    ``avoid``: the class to leave out if this is lost. ``asked``: its refusals were looked at after a silence.
+    """
 
     label: str = "import"
     next_ordinal: int | None = None
     refused: int = 0
     avoid: str | None = None
     since: float = field(default_factory=time.monotonic)
+    asked: bool = False
 
 
 class Attempt:
@@ -65,7 +69,6 @@ class Attempt:
         self.execution: Execution | None = None
         self._heard = time.monotonic()
         self._over = threading.Event()
-        self._refused_before = 0
         self._rest = ""
 
     def run(self) -> None:
@@ -102,12 +105,23 @@ class Attempt:
             if self.done:
                 return
             now = time.monotonic()
-            refused = len(self.cell.refused) > self._refused_before
-            limit = min(self.silence, REFUSED_SILENCE) if refused else self.silence
-            if now - self._heard > limit:
-                self._end(f"nothing was heard for {limit:g} s")
+            silent = now - self._heard
+            if silent > self.silence:
+                self._end(f"nothing was heard for {self.silence:g} s")
+            elif silent > REFUSED_SILENCE and self._refused_in(self.running):
+                self._end(f"nothing was heard for {REFUSED_SILENCE:g} s after a refused call")
             elif now > self.wall_end:
                 self._end("the module ran out of time")
+
+    def _refused_in(self, running: Running) -> bool:
+        """Whether a call was refused during what runs now; asked once for each."""
+        if running.asked:
+            return False
+        running.asked = True
+        try:
+            return self.cell.stats()["refused"] > running.refused
+        except ProngError:  # the cell is on its way out, which the next look at it tells
+            return False
 
     def _end(self, reason: str) -> None:
         self.stuck = reason
@@ -132,7 +146,6 @@ class Attempt:
             self.cases.append(Case.parse(raw))
             self.running = Running("between cases", self.running.next_ordinal, self.running.refused)
         elif "start" in raw:
-            self._refused_before = len(self.cell.refused)
             self.running = Running(str(raw["id"]), _after(raw["start"]), int(raw["refused"]))
         elif "fixture" in raw:
             label = str(raw["fixture"])
