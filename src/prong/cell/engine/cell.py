@@ -10,7 +10,7 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from prong.cell.engine.connection import socket_pair
+from prong.cell.engine.connection import with_sockets
 from prong.cell.engine.hosted import READY_TIMEOUT, Hosted
 from prong.cell.engine.runs import RunCollector, RunOptions
 from prong.cell.host.spec import CONTROL, Identity
@@ -219,22 +219,10 @@ class Cell(Hosted):
             raise InvalidInput(f"cannot fork {count} times at once; 1 to 100", data={"field": "count"})
         run = self._run
         identities = [Identity.fresh(self.identity.generation + 1) for _ in range(count)]
-        pairs = [socket_pair() for _ in identities]
-        try:
-            fds = tuple(theirs.fileno() for _, theirs in pairs)
-            self._connection.request("fork", [i.pack() for i in identities], run is not None, fds=fds)
-        except ProngError:
-            for ours, _ in pairs:
-                ours.close()
-            raise
-        finally:
-            for _, theirs in pairs:
-                theirs.close()
-        forks = [
-            Cell(ours, self.descent, identity, parent=self) for (ours, _), identity in zip(pairs, identities, strict=True)
-        ]
+        packed = [i.pack() for i in identities]
+        sockets = with_sockets(count, lambda fds: self._connection.request("fork", packed, run is not None, fds=fds))
+        forks = [Cell(s, self.descent, i, parent=self) for s, i in zip(sockets, identities, strict=True)]
         for fork in forks:
-            fork._ready = False
             fork._inherit(run)
         try:
             for fork in forks:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import select
 import socket
-import struct
 import threading
 import time
 from collections import deque
@@ -224,10 +222,16 @@ def socket_pair() -> tuple[socket.socket, socket.socket]:
     return ours, theirs
 
 
-def peer_pid(sock: socket.socket) -> int:
-    """The process id of whoever made the other end of a connected pair (SO_PEERCRED)."""
-    pid, _uid, _gid = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return int(pid)
-
-
-__all__ = ["Connection", "RemoteError", "os", "peer_pid", "socket_pair"]
+def with_sockets(count: int, ask: Callable[[tuple[int, ...]], Any]) -> list[socket.socket]:
+    """Make ``count`` control connections, give their far ends to ``ask``, return the near ends."""
+    pairs = [socket_pair() for _ in range(count)]
+    try:
+        ask(tuple(theirs.fileno() for _, theirs in pairs))
+    except ProngError:
+        for ours, _ in pairs:
+            ours.close()
+        raise
+    finally:
+        for _, theirs in pairs:
+            theirs.close()
+    return [ours for ours, _ in pairs]

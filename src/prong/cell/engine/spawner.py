@@ -8,13 +8,12 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from prong.cell.engine.connection import Connection, socket_pair
+from prong.cell.engine.connection import Connection, socket_pair, with_sockets
 from prong.cell.host.spec import BootSpec, Identity
 from prong.cell.host.wire import Message
 from prong.errors import HostUnfit, ProngError, SandboxGone
@@ -89,7 +88,7 @@ class Spawner:
 
     def boot(self, spec: BootSpec) -> socket.socket:
         """A cell host that starts a fresh program; returns the engine's end of its control connection."""
-        return self._with_sockets(1, lambda fds: self._request("boot", spec.pack(), fds=fds))[0]
+        return with_sockets(1, lambda fds: self._request("boot", spec.pack(), fds=fds))[0]
 
     def load(self, memory: Path, state: Path, frames: int) -> None:
         """Keep a snapshot loaded, for :meth:`spawn`."""
@@ -99,28 +98,13 @@ class Spawner:
     def spawn(self, identities: list[Identity], limits: dict[str, Any] | None = None) -> list[socket.socket]:
         """Fork one host per identity from the loaded snapshot."""
         packed = [i.pack() for i in identities]
-        return self._with_sockets(len(identities), lambda fds: self._request("spawn", packed, limits, fds=fds))
+        return with_sockets(len(identities), lambda fds: self._request("spawn", packed, limits, fds=fds))
 
     def restore(self, memory: Path, state: Path, frames: int, identity: Identity | None) -> socket.socket:
         """Fork one host that loads a snapshot by itself; identity None keeps the saved one (resume)."""
         packed = None if identity is None else identity.pack()
         with _opened(memory, state) as files:
-            return self._with_sockets(1, lambda fds: self._request("restore", frames, packed, fds=(*fds, *files)))[0]
-
-    @staticmethod
-    def _with_sockets(count: int, ask: Callable[[tuple[int, ...]], Any]) -> list[socket.socket]:
-        """Make ``count`` control connections, give their far ends to ``ask``, return the near ends."""
-        pairs = [socket_pair() for _ in range(count)]
-        try:
-            ask(tuple(theirs.fileno() for _, theirs in pairs))
-        except ProngError:
-            for ours, _ in pairs:
-                ours.close()
-            raise
-        finally:
-            for _, theirs in pairs:
-                theirs.close()
-        return [ours for ours, _ in pairs]
+            return with_sockets(1, lambda fds: self._request("restore", frames, packed, fds=(*fds, *files)))[0]
 
     @property
     def dead(self) -> bool:
